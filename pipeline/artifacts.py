@@ -1,0 +1,253 @@
+"""The map of everything on disk: each artefact's path, schema, writer and readers; and the seal that says it is whole.
+
+| artefact    | written by                | read by                                   |
+|-------------|---------------------------|-------------------------------------------|
+| source      | dataset_builder.build     | dataset_builder.build                     |
+| dataset     | dataset_builder.build     | dedup.find, pretrain.train, report        |
+| target      | dataset_builder.targets   | dedup.find, finetune.transfer, report     |
+| exclusions  | dedup.find                | dataset_builder.build (subsets), pretrain |
+| run         | pretrain.train            | finetune.transfer, report                 |
+| transfer    | finetune.transfer         | report                                    |
+| sweep       | pipeline.launch           | report                                    |
+
+Every artefact is a folder with `config.json`, written first, and a marker, written last: {config, config_digest,
+input_digests, counts, ...}. `open_stage` compares the two digests with what is asked for now.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline import config as configs
+from pipeline import storage
+from pipeline.config import ConfigError
+
+HASHTAGS = pa.schema([("hashtag", pa.string()), ("label", pa.string())])
+MATCHES = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("uri", pa.string()),
+        ("duration_s", pa.float32()),  # null when the posts table does not say
+        ("labels", pa.list_(pa.string())),
+        ("post_ids", pa.list_(pa.string())),
+    ]
+)
+MANIFEST = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("uri", pa.string()),
+        ("start_s", pa.float32()),  # null: from the beginning
+        ("end_s", pa.float32()),  # null: to the end
+        ("label_ids", pa.list_(pa.int32())),
+        ("weight", pa.float32()),  # slots of the video in one virtual pass (square-root sampling), before rounding
+    ]
+)
+SHARD_INDEX = pa.schema(  # one row per ATTEMPTED video
+    [
+        ("key", pa.string()),  # = video_id
+        ("video_offset", pa.int64()),  # of the .mp4 member's bytes within the tar; null when quarantined
+        ("video_size", pa.int64()),
+        ("json_offset", pa.int64()),
+        ("json_size", pa.int64()),
+        ("source_sha256", pa.string()),
+        ("label_ids", pa.list_(pa.int32())),
+        ("duration_s", pa.float32()),  # of the stored video
+        ("num_frames", pa.int32()),
+        ("fps", pa.float32()),
+        ("width", pa.int32()),
+        ("height", pa.int32()),
+        ("status", pa.string()),  # "ok" or "quarantined"
+        ("reason", pa.string()),  # null when ok
+    ]
+)
+SIGNATURES = pa.schema(  # one row per stored video; all binary columns are little-endian and hold one entry per 16 fps frame
+    [
+        ("video_id", pa.string()),
+        ("num_frames", pa.int32()),
+        ("codes64", pa.binary()),  # uint64 [num_frames]
+        ("quality", pa.binary()),  # uint8 [num_frames], reliable bits of the code
+        ("codes256", pa.binary()),  # uint64 [num_frames, 4]
+        ("bars", pa.list_(pa.int32())),  # static bars trimmed, in 1/112 of the picture: top, bottom, left, right
+    ]
+)
+EXCLUSIONS = pa.schema(
+    [
+        ("video_id", pa.string()),
+        ("target", pa.string()),
+        ("target_split", pa.string()),
+        ("target_video_id", pa.string()),
+        ("overlap", pa.float32()),  # matched source frames / all source frames (the paper's measure)
+        ("valid_overlap", pa.float32()),  # matched source frames / informative source frames
+        ("target_overlap", pa.float32()),  # matched target frames / informative target frames
+        ("matched_frames", pa.int32()),
+        ("min_distance", pa.int32()),
+        ("start_s", pa.float32()),  # matched span in the source
+        ("end_s", pa.float32()),
+        ("target_start_s", pa.float32()),
+        ("target_end_s", pa.float32()),
+        ("mirrored", pa.bool_()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class SourceFiles:
+    folder: str
+
+    @property
+    def hashtags(self) -> str:
+        return storage.join(self.folder, "hashtags.parquet")
+
+    @property
+    def matches(self) -> str:
+        """Folder of part-*.parquet."""
+        return storage.join(self.folder, "matches")
+
+    @property
+    def marker(self) -> str:
+        return storage.join(self.folder, "source.json")
+
+
+@dataclass(frozen=True)
+class DatasetFiles:
+    """Files of a dataset, or of one split of a target: the same schemas."""
+
+    folder: str
+    name: str
+
+    @property
+    def label_space(self) -> str:
+        return storage.join(self.folder, "label_space.json")
+
+    @property
+    def manifest(self) -> str:
+        """Folder of part-*.parquet."""
+        return storage.join(self.folder, "manifest")
+
+    def shard(self, index: int) -> str:
+        """Path of a shard without its suffix: + .tar, .json (sidecar, last), .parquet (index), .sig.parquet."""
+        return storage.join(self.folder, "shards", f"{self.name}-{index:06d}")
+
+    @property
+    def exclusions(self) -> str:
+        return storage.join(self.folder, "exclusions.parquet")
+
+    @property
+    def dedup(self) -> str:
+        """Folder of the dedup stage: config.json, its parts, evidence, and the marker."""
+        return storage.join(self.folder, "dedup")
+
+    @property
+    def dedup_marker(self) -> str:
+        return storage.join(self.dedup, "dedup.json")
+
+    @property
+    def marker(self) -> str:
+        return storage.join(self.folder, "dataset.json")
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    folder: str
+
+    @property
+    def marker(self) -> str:
+        return storage.join(self.folder, "run.json")
+
+    @property
+    def metrics(self) -> str:
+        return storage.join(self.folder, "metrics.jsonl")
+
+    @property
+    def checkpoints(self) -> str:
+        return storage.join(self.folder, "checkpoints")
+
+    def transfer(self, target: str, protocol: str) -> str:
+        """Folder of one transfer: config.json, metrics.jsonl, result.json (its marker)."""
+        return storage.join(self.folder, "transfer", f"{target}-{protocol}")
+
+
+def source_files(root: str, source: str) -> SourceFiles:
+    return SourceFiles(storage.join(root, "sources", source))
+
+
+def dataset_files(root: str, dataset: str) -> DatasetFiles:
+    return DatasetFiles(storage.join(root, "datasets", dataset), dataset)
+
+
+def target_files(root: str, target: str, split: str) -> DatasetFiles:
+    """`split` is "train" or "test"."""
+    return DatasetFiles(storage.join(root, "targets", target, split), f"{target}-{split}")
+
+
+def run_files(root: str, run: str) -> RunFiles:
+    return RunFiles(storage.join(root, "runs", run))
+
+
+def sweep_folder(root: str, sweep: str) -> str:
+    return storage.join(root, "sweeps", sweep)
+
+
+# ------------------------------------------------------------------------------------------------- seals
+
+
+def open_stage(folder: str, marker: str, config: Any, input_digests: dict[str, str]) -> dict[str, Any] | None:
+    """Begin, resume or skip a stage that writes `folder`.
+
+    Returns the marker's content when the artefact is whole and was made by the same config from the same inputs (skip);
+    None when there is work to do (config.json is then in place). Raises ConfigError naming the fields that differ when
+    another config or other inputs began the same path; `config.force` removes the folder first.
+    """
+    if getattr(config, "force", False):
+        storage.remove(folder)
+    asked = {"config": configs.determining(config), "input_digests": input_digests}
+    begun = storage.join(folder, "config.json")
+    if storage.exists(begun):
+        found = storage.read_json(begun)
+        changed = configs.differences({k: found[k] for k in asked}, asked)
+        if changed:
+            raise ConfigError(
+                f"'{folder}' was made with another configuration:\n  " + "\n  ".join(changed)
+                + "\nGive this one another name, or pass --force to discard what is there."
+            )
+        return storage.read_json(marker) if storage.exists(marker) else None
+    storage.write_json(begun, {**asked, "config_digest": configs.digest(asked["config"]), "resolved": configs.to_dict(config)})
+    return None
+
+
+def seal(folder: str, marker: str, counts: dict[str, Any], **content: Any) -> dict[str, Any]:
+    """Write a stage's marker, last of all: {config_digest, input_digests, digest, counts, **content}; returns it."""
+    begun = storage.read_json(storage.join(folder, "config.json"))
+    sealed = {
+        "config": begun["config"],
+        "config_digest": begun["config_digest"],
+        "input_digests": begun["input_digests"],
+        "counts": counts,
+        **content,
+    }
+    sealed["digest"] = configs.digest(sealed)
+    storage.write_json(marker, sealed)
+    return sealed
+
+
+def read_marker(marker: str, remedy: str) -> dict[str, Any]:
+    """Content of an input's marker; a missing one raises ConfigError with the remedy (the command that makes it)."""
+    if not storage.exists(marker):
+        raise ConfigError(f"'{marker}' does not exist: {remedy}")
+    return storage.read_json(marker)
+
+
+def read_exclusions(files: DatasetFiles) -> tuple[set[str], str]:
+    """Excluded video_ids of a dataset and the digest of the dedup that found them ("" where no dedup was run).
+
+    Raises ConfigError when a dedup was begun and is not finished: training on half a list would be silent contamination.
+    """
+    if storage.exists(files.dedup_marker):
+        excluded = storage.read_parquet(files.exclusions, columns=["video_id"])["video_id"].to_pylist()
+        return set(excluded), storage.read_json(files.dedup_marker)["digest"]
+    if storage.exists(storage.join(files.dedup, "config.json")):
+        raise ConfigError(f"the dedup of dataset '{files.name}' was begun and not finished: run `tagreel dedup` again")
+    return set(), ""

@@ -1,0 +1,99 @@
+"""`tagreel VERB`: a short name for `python -m MODULE`; and how every stage reads its command line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import tyro
+
+from pipeline import config as configs
+from pipeline.config import ConfigError
+from pipeline.storage import StorageError
+
+VERBS = {
+    "demo": ("pipeline.demo", "run everything on a simulated platform: posts in, sweep report out"),
+    "build": ("dataset_builder.build", "posts → hashtags → label space → manifest → shards and signatures"),
+    "target": ("dataset_builder.targets", "path,label tables → a target: the benchmark to transfer to"),
+    "dedup": ("dedup.find", "find and exclude source videos that overlap a target"),
+    "pretrain": ("pipeline.launch:pretrain_main", "shards → checkpoint (starts torchrun on this machine)"),
+    "transfer": ("pipeline.launch:transfer_main", "checkpoint × target × protocol → result"),
+    "sweep": ("pipeline.launch:sweep_main", "all of it over data sizes, protocols and seeds, with the report"),
+    "report": ("pipeline.report", "write results.csv and report.html of a sweep again"),
+    "doctor": ("pipeline.doctor", "check this machine: versions, decoder, Ray, torch"),
+}
+
+EXIT_BAD_INPUT = 2
+
+C = TypeVar("C")
+
+
+def parse(kind: type[C], argv: Sequence[str] | None = None) -> C:
+    """A stage config from the command line: defaults, then `--config FILE` (.json or .toml), then `--field value`; strict."""
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--config")
+    known, rest = first.parse_known_args(sys.argv[1:] if argv is None else list(argv))
+    default = configs.load(kind, known.config) if known.config else kind()
+    description = f"{kind.__doc__.strip()}\n\n--config FILE (.json or .toml) sets defaults for the options below."
+    return tyro.cli(kind, args=rest, default=default, description=description, prog=_program())
+
+
+def _program() -> str:
+    """What the user typed: `tagreel build`, or the module."""
+    return sys.argv[0] if sys.argv[0].startswith("tagreel ") else f"python -m {_main_module()}"
+
+
+def _main_module() -> str:
+    spec = getattr(sys.modules["__main__"], "__spec__", None)
+    return (spec.name if spec else os.path.basename(sys.argv[0])).removesuffix(".__main__")
+
+
+def guarded(function: Callable[[], object]) -> int:
+    """Call a stage; what the user can mend ends in one clear message and status 2 instead of a traceback."""
+    try:
+        function()
+    except (ConfigError, StorageError) as error:
+        print(f"tagreel: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("tagreel: interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run_stage(kind: type[C], stage: Callable[[C], object], argv: Sequence[str] | None = None) -> None:
+    """The body of every stage module's `main`: parse, run, exit with a status."""
+    sys.exit(guarded(lambda: stage(parse(kind, argv))))
+
+
+def _help() -> str:
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:<{width}}  {text}" for verb, (_, text) in VERBS.items())
+    return (
+        "tagreel: posts with hashtags in, pretrained video features and a sweep report out.\n\n"
+        f"usage: tagreel VERB [options]        tagreel VERB --help lists a verb's options\n\n{verbs}\n\n"
+        "Every verb takes --config FILE (.json or .toml); options after it win. Finished work is never done twice:\n"
+        "the same command again skips what is whole, resumes what is not, and refuses a changed configuration."
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the `tagreel` command."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_help())
+        return
+    verb, *rest = argv
+    if verb not in VERBS:
+        sys.exit(f"tagreel: unknown verb '{verb}'; choose from {', '.join(VERBS)}")
+    module, _, name = VERBS[verb][0].partition(":")
+    sys.argv = [f"tagreel {verb}", *rest]
+    getattr(importlib.import_module(module), name or "main")(rest)
+
+
+if __name__ == "__main__":
+    main()

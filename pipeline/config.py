@@ -1,0 +1,388 @@
+"""The one frozen dataclass tree: sections, the stage configs made of them, load, dump, digest.
+
+A stage is a function of one stage config. Sections say *what* is made; `root`, `execution` and `force` only say where and how,
+so they stay outside the digest (`NOT_IN_DIGEST`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import tomllib
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+NOT_IN_DIGEST = frozenset({"root", "execution", "force", "num_processes", "loader_workers", "cache_mb", "keep_last", "checkpoint_clips"})
+
+
+class ConfigError(ValueError):
+    """What the user asked for cannot be done as written; the message names the field and the remedy."""
+
+
+# --------------------------------------------------------------------------------------------------- sections
+
+
+@dataclass(frozen=True)
+class ExecutionConfig:
+    backend: Literal["ray", "process"] = "ray"
+    """`ray` runs the parts as Ray tasks, `process` runs them on this machine without Ray."""
+    num_workers: int | None = None
+    """Parts in flight at a time; None takes every core (`process`) or what the cluster offers (`ray`)."""
+    address: str = "local"
+    """Ray address: `local` starts a private one, `auto` joins the cluster this runs on."""
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    name: str = "source"
+    """Name of the source: a seed label set and all posts that matched it."""
+    posts: str = ""
+    """Posts table (Parquet, JSON lines or CSV; one file, a folder or a glob; local or an fsspec URL)."""
+    seed_labels: str = ""
+    """Text file, one seed label a line, e.g. "catching a fish"."""
+    kind: Literal["kinetics", "noun", "verb", "verb_noun"] = "kinetics"
+    """Kind of label space (paper, Section 3.1.1); recorded with the labels."""
+    caption_hashtags: bool = True
+    """Also take #hashtags written inside the caption text."""
+    uri_prefix: str = ""
+    """Put before every video_uri that is neither absolute nor a URL (default: the folder of the posts file)."""
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    num_videos: int | None = None
+    """Videos in the dataset; None keeps all that qualify."""
+    strategy: Literal["tail_preserving", "random"] = "tail_preserving"
+    """Which videos to leave out: of head labels only (paper, Section 4.1.1), or of all alike."""
+    min_videos: int = 50
+    """Labels with fewer videos are dropped (paper, footnote 2)."""
+    square_root: bool = True
+    """Draw labels with probability proportional to the square root of their videos (paper, Section 3.1.1)."""
+    seed: int = 0
+    """Seed of the hash that ranks videos; the same seed nests subsets (500K within 1M within 5M)."""
+
+
+@dataclass(frozen=True)
+class StorageConfig:
+    samples_per_shard: int = 1000
+    """Videos attempted per tar."""
+    short_side_px: int = 128
+    """Short side of the stored video, in pixels."""
+    max_fps: float = 30.0
+    """Stored frame rate: that of the upload, at most this."""
+    gop: int = 16
+    """Frames between keyframes of the stored video (closed GOP): what makes random clips cheap."""
+    crf: int = 20
+    """x264 quality of the stored video."""
+    preset: str = "veryfast"
+    """x264 preset of the stored video."""
+    max_duration_s: float = 120.0
+    """Longer uploads are quarantined (`too_long`)."""
+    max_pixels: int = 4096 * 2304
+    """Larger pictures are quarantined (`too_large`)."""
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    name: str = "r2plus1d_34"
+    """Family and depth: r2plus1d_{10,18,34,101,152}, r3d_{10,18,34}, r2d_{10,18,34}."""
+    width: float = 1.0
+    """Multiplier of all channel counts; 1 is the paper's."""
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    length: int = 8
+    """Frames per clip (paper: 8 or 32)."""
+    stride: int = 1
+    """Frames between clip frames."""
+    fps: float | None = None
+    """Frame rate at which `stride` counts; None takes the stored rate."""
+    size_hw: tuple[int, int] = (128, 171)
+    """Height and width that frames are scaled to before cropping, in pixels (paper, Section 3.3)."""
+    short_edge: bool = False
+    """Scale the shorter side to `size_hw[0]` and keep the aspect instead (the paper's "SE")."""
+    crop_px: int = 112
+    """Side of the square crop: random in training, central in tests."""
+
+
+@dataclass(frozen=True)
+class RecipeConfig:
+    """Pretraining recipe; defaults are the paper's (Section 3.3), choices that are ours are marked."""
+
+    total_clips: int = 490_000_000
+    """Length of training in clips seen."""
+    virtual_workers: int = 128
+    """V: workers of the synchronous SGD. Fixed by the recipe; a process runs V / processes of them in turn."""
+    batch_per_gpu: int = 16
+    """Clips per virtual worker and step; batch-norm statistics are over these (paper: 16 at 8 frames, 6 at 32)."""
+    lr_per_gpu: float = 0.0015
+    """Rate of one virtual worker; the rate after warm-up is V times this (linear scaling)."""
+    warmup_clips: int = 5_000_000
+    """Clips of linear warm-up from `lr_per_gpu` to V times it (length: our choice)."""
+    num_decays: int = 13
+    """Rate reductions, at equal steps."""
+    decay_factor: float = 0.5
+    """Factor of each reduction."""
+    momentum: float = 0.9
+    """Nesterov momentum."""
+    weight_decay: float = 1e-4
+    """On convolutions, final layer and batch-norm scales, not on biases (our choice)."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 runs the forward pass under autocast."""
+    seed: int = 0
+    """Seed of the weights, of the sample order and of the augmentation."""
+
+
+# ---------------------------------------------------------------------------------------------- stage configs
+
+
+@dataclass(frozen=True)
+class BuildConfig:
+    """posts → hashtags → matches → label space → manifest → shards + signatures."""
+
+    root: str = "tagreel-data"
+    """Folder that holds every artefact."""
+    dataset: str = "source"
+    """Name of the dataset to write."""
+    base: str | None = None
+    """Draw the dataset from this finished dataset instead of from posts: no video is read again, no tar copied."""
+    source: SourceConfig = field(default_factory=SourceConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    force: bool = False
+    """Discard what is at the same path and start over."""
+
+
+@dataclass(frozen=True)
+class TargetConfig:
+    """path,label tables → a target: the same artefacts as a dataset, train and test apart."""
+
+    root: str = "tagreel-data"
+    """Folder that holds every artefact."""
+    target: str = "target"
+    """Name of the target."""
+    train: str = ""
+    """CSV with columns path,label: the training split."""
+    test: str = ""
+    """CSV with columns path,label: the test split."""
+    storage: StorageConfig = field(default_factory=StorageConfig)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    force: bool = False
+    """Discard what is at the same path and start over."""
+
+
+@dataclass(frozen=True)
+class DedupConfig:
+    """signatures of a dataset × signatures of targets → exclusions."""
+
+    root: str = "tagreel-data"
+    """Folder that holds every artefact."""
+    dataset: str = "source"
+    """Dataset to clean."""
+    targets: tuple[str, ...] = ()
+    """Targets whose videos must not occur in it; every split is compared."""
+    mode: Literal["paper", "default", "paranoid"] = "default"
+    """paper: Hamming radius 3; default: radius 7 and the 256-bit check; paranoid: radius 7 alone."""
+    min_overlap: float = 0.1
+    """Exclude from this share of matched valid frames on."""
+    min_frames: int = 8
+    """... and from this many matched frames on (or all valid ones, if fewer)."""
+    undecidable: Literal["keep", "drop"] = "keep"
+    """What to do with videos that have no informative frame (black, uniform)."""
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    force: bool = False
+    """Discard what is at the same path and start over."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """shards → checkpoint."""
+
+    root: str = "tagreel-data"
+    """Folder that holds every artefact."""
+    run: str = "run"
+    """Name of the run to write."""
+    dataset: str = "source"
+    """Dataset to train on."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    checkpoint_clips: int = 1_000_000
+    """Clips between checkpoints."""
+    keep_last: int = 2
+    """Checkpoints kept (at least 2)."""
+    loader_workers: int = 0
+    """Loader processes per training process; 0 decodes in the training process."""
+    cache_mb: int = 0
+    """Memory per loader process for decoded small videos; 0 decodes each clip anew."""
+    num_processes: int = 1
+    """Training processes on this machine, when started by `tagreel pretrain`."""
+    force: bool = False
+    """Discard what is at the same path and start over."""
+
+
+@dataclass(frozen=True)
+class TransferConfig:
+    """checkpoint × target × protocol → result.json."""
+
+    root: str = "tagreel-data"
+    """Folder that holds every artefact."""
+    run: str = "run"
+    """Run whose checkpoint is evaluated; a run name that starts with `scratch` trains from random weights."""
+    target: str = "target"
+    """Target to transfer to."""
+    protocol: Literal["full_ft", "fc_only"] = "fc_only"
+    """full_ft trains everything; fc_only fits a logistic regression on features."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """Used from scratch; a pretrained run brings its own."""
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    """Used from scratch; a pretrained run brings its own."""
+    num_clips: int = 10
+    """Clips averaged per test video (paper, Section 4)."""
+    learning_rates: tuple[float, ...] = (0.01, 0.02, 0.05)
+    """full_ft: rates per global batch, searched on held-out training videos."""
+    l2: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0)
+    """fc_only: L2 penalties, searched on held-out training videos."""
+    held_out: float = 0.1
+    """Share of the training videos held out for the search (paper, Section 4); the test split is never used."""
+    passes: int = 58
+    """full_ft: passes over the training split (paper, Table 8)."""
+    warmup_passes: int = 16
+    """full_ft: passes of linear warm-up."""
+    decay_passes: tuple[int, ...] = (16, 16)
+    """full_ft: passes between rate reductions, counted from the end of warm-up (paper, Table 8)."""
+    decay_factor: float = 0.1
+    """full_ft: factor of each reduction."""
+    batch: int = 32
+    """full_ft: clips per step over all processes."""
+    weight_decay: float = 1e-4
+    """full_ft: as in pretraining."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16 runs the forward pass under autocast."""
+    seed: int = 0
+    """Seed of the final layer, of the held-out videos and of the sample order."""
+    num_processes: int = 1
+    """Processes on this machine, when started by `tagreel transfer`."""
+    cache_mb: int = 0
+    """Memory per process for decoded small videos."""
+    force: bool = False
+    """Discard what is at the same path and start over."""
+
+
+@dataclass(frozen=True)
+class SweepConfig:
+    """Data sizes × seeds × protocols against training from scratch: what the report is made of."""
+
+    root: str = "tagreel-data"
+    """Folder that holds every artefact."""
+    name: str = "data_size"
+    """Name of the sweep: the folder of its plan, results and report."""
+    kind: str = "data_size"
+    """What is compared: a function of pipeline/sweeps.py."""
+    sizes: tuple[int, ...] = (500_000, 1_000_000, 5_000_000, 10_000_000, 19_000_000, 65_000_000)
+    """Pretraining videos of each point (paper, Figure 1)."""
+    protocols: tuple[Literal["full_ft", "fc_only"], ...] = ("full_ft", "fc_only")
+    """Transfer protocols of each point."""
+    seeds: tuple[int, ...] = (0,)
+    """Each point is run once per seed (subset, weights, order, held-out videos)."""
+    targets: tuple[str, ...] = ()
+    """Targets (made by `tagreel target`) to transfer to."""
+    keep_out: tuple[str, ...] = ()
+    """Targets whose videos must not occur in the source; empty takes `targets`."""
+    build: BuildConfig = field(default_factory=BuildConfig)
+    """The dataset that every point is drawn from; its sampling also draws the points."""
+    dedup: DedupConfig = field(default_factory=DedupConfig)
+    """How near-duplicates of the targets are found."""
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    """Model, clips and recipe of every point."""
+    transfer: TransferConfig = field(default_factory=TransferConfig)
+    """Settings of every transfer; `model` and `clip` are those of `pretrain`."""
+
+
+# ------------------------------------------------------------------------------------- load, dump, digest, diff
+
+T = typing.TypeVar("T")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain JSON types, field order kept; tuples become lists."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(kind: type[T], values: dict[str, Any], where: str = "") -> T:
+    """Build `kind` from plain values, strictly: an unknown key or a wrong type raises ConfigError naming its path."""
+    hints = typing.get_type_hints(kind)
+    known = {f.name for f in dataclasses.fields(kind)}
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"unknown key '{where}{key}'; {kind.__name__} has: {', '.join(sorted(known))}")
+    return kind(**{key: _coerce(hints[key], value, f"{where}{key}") for key, value in values.items()})
+
+
+def _coerce(hint: Any, value: Any, where: str) -> Any:
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, value, f"{where}.")
+    if origin is tuple:
+        item = options[0]
+        if not isinstance(value, list | tuple):
+            raise ConfigError(f"'{where}' must be a list, not {value!r}")
+        return tuple(_coerce(item, v, f"{where}[{i}]") for i, v in enumerate(value))
+    if origin is Literal:
+        if value not in options:
+            raise ConfigError(f"'{where}' must be one of {', '.join(map(repr, options))}, not {value!r}")
+        return value
+    if type(None) in options:
+        return None if value is None else _coerce(next(o for o in options if o is not type(None)), value, where)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        raise ConfigError(f"'{where}' must be {hint.__name__}, not {value!r}")
+    return value
+
+
+def load(kind: type[T], path: str | Path) -> T:
+    """Read a stage config from a .json or .toml file; keys that are left out keep their defaults."""
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"config file '{path}' does not exist")
+    try:
+        values = tomllib.loads(path.read_text()) if path.suffix == ".toml" else json.loads(path.read_text())
+    except ValueError as error:
+        raise ConfigError(f"config file '{path}' is not valid {path.suffix[1:] or 'JSON'}: {error}") from error
+    return from_dict(kind, values)
+
+
+def determining(config: Any) -> dict[str, Any]:
+    """The part of a config that decides what is in the artefact (everything but `NOT_IN_DIGEST`), as plain values."""
+
+    def strip(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: strip(v) for k, v in value.items() if k not in NOT_IN_DIGEST}
+        return [strip(v) for v in value] if isinstance(value, list) else value
+
+    return strip(to_dict(config))
+
+
+def digest(values: Any) -> str:
+    """SHA-256 (first 16 hex digits) of plain JSON values or of a config's determining part."""
+    if dataclasses.is_dataclass(values):
+        values = determining(values)
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], where: str = "") -> list[str]:
+    """The fields in which two plain configs differ, as `path: old → new`."""
+    found = []
+    for key in sorted(old.keys() | new.keys()):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{where}{key}.")
+        elif a != b:
+            found.append(f"{where}{key}: {a!r} → {b!r}")
+    return found

@@ -1,0 +1,170 @@
+"""Configs → the commands that realise them; print or run them. Every stage is its own process and skips what is done."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline import artifacts, progress, storage, sweeps
+from pipeline import config as configs
+from pipeline.cli import run_stage
+from pipeline.config import ConfigError, PretrainConfig, SweepConfig, TransferConfig
+
+
+@dataclass(frozen=True)
+class Command:
+    """One stage as a process: `name` says what it makes, `argv` how, `config` is written to `config_path` first."""
+
+    name: str
+    argv: tuple[str, ...]
+    config: Any
+    config_path: str
+
+    def line(self) -> str:
+        return shlex.join(("python", *self.argv[1:]))
+
+
+class CommandFailed(ConfigError):
+    """A stage's process ended with an error; its own message stands above."""
+
+
+def torchrun(module: str, num_processes: int) -> tuple[str, ...]:
+    """argv that starts `module` as `num_processes` torch.distributed processes on this machine."""
+    if num_processes == 1:
+        return (sys.executable, "-m", module)
+    return (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}", "-m", module)
+
+
+def command(name: str, module: str, config: Any, folder: str, num_processes: int = 1) -> Command:
+    """The command of one stage; its resolved config goes to `{folder}/{name}.json`."""
+    path = storage.join(folder, f"{name}.json")
+    return Command(name, (*torchrun(module, num_processes), "--config", path), config, path)
+
+
+def run(step: Command) -> None:
+    """Write the config and run the stage, its progress on this terminal."""
+    storage.write_json(step.config_path, configs.to_dict(step.config))
+    # One thread per process and core: torchrun's own default is 1, and Arrow, BLAS and torch would each start more.
+    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
+    status = subprocess.run(step.argv, env=environment, check=False).returncode
+    if status:
+        raise CommandFailed(f"'{step.name}' failed with status {status}; its message is above. The command was:\n  {step.line()}")
+
+
+# ------------------------------------------------------------------------------------------------ sweeps
+
+
+def commands(config: SweepConfig) -> Iterator[Command]:
+    """All commands of a sweep, in order; work that points share comes once."""
+    plan = sweeps.plan(config)
+    folder = storage.join(artifacts.sweep_folder(config.root, config.name), "configs")
+    yield command(f"build-{plan.build.dataset}", "dataset_builder.build", plan.build, folder)
+    yield command(f"dedup-{plan.dedup.dataset}", "dedup.find", plan.dedup, folder)
+    seen = set()
+    for point in plan.points:
+        for step in point_commands(point, folder):
+            if step.name not in seen:
+                seen.add(step.name)
+                yield step
+
+
+def point_commands(point: sweeps.Point, folder: str) -> list[Command]:
+    """What one point needs beyond the shared source: its subset, its run, its transfer."""
+    steps = []
+    if point.subset and point.pretrain:
+        steps = [
+            command(f"subset-{point.subset.dataset}", "dataset_builder.build", point.subset, folder),
+            command(f"pretrain-{point.pretrain.run}", "pretrain.train", point.pretrain, folder, point.pretrain.num_processes),
+        ]
+    transfer = point.transfer
+    return [*steps, command(f"transfer-{point.id}", "finetune.transfer", transfer, folder, transfer.num_processes)]
+
+
+def write_plan(config: SweepConfig, **extra: Any) -> str:
+    """Write plan.json, what the report reads: the sweep's config and each point with its result's path. Returns the folder."""
+    plan = sweeps.plan(config)
+    folder = artifacts.sweep_folder(config.root, config.name)
+    points = [
+        {
+            "id": point.id,
+            "kind": "pretrained" if point.pretrain else "scratch",
+            "num_videos": point.num_videos,
+            "seed": point.seed,
+            "protocol": point.transfer.protocol,
+            "target": point.transfer.target,
+            "dataset": point.subset.dataset if point.subset else None,
+            "run": point.transfer.run,
+            "result": os.path.relpath(_result(point), config.root),
+            "commands": [step.line() for step in point_commands(point, storage.join(folder, "configs"))],
+        }
+        for point in plan.points
+    ]
+    content = {"name": config.name, "config": configs.to_dict(config), "points": points, **extra}
+    storage.write_json(storage.join(folder, "plan.json"), content)
+    return folder
+
+
+def _result(point: sweeps.Point) -> str:
+    files = artifacts.run_files(point.transfer.root, point.transfer.run)
+    return storage.join(files.transfer(point.transfer.target, point.transfer.protocol), "result.json")
+
+
+def realise(config: SweepConfig) -> None:
+    """Run every stage of a sweep that is not done yet; the first failure stops it, and the same call goes on from there."""
+    steps = list(commands(config))
+    with progress.bar(desc=f"sweep {config.name}", total=len(steps), unit="stage") as bar:
+        for step in steps:
+            bar.set_postfix_str(step.name)
+            run(step)
+            bar.update()
+
+
+def sweep(config: SweepConfig, dry_run: bool = False) -> None:
+    """Plan, run and report one sweep; `dry_run` prints the commands instead."""
+    if dry_run:
+        for step in commands(config):
+            print(step.line())
+        return
+    from pipeline.report import write_report  # matplotlib: only where a report is drawn
+
+    folder = write_plan(config)
+    realise(config)
+    progress.say(f"report: {write_report(folder, config.root)['html']}")
+
+
+# ------------------------------------------------------------------------------------------------ verbs
+
+
+def pretrain(config: PretrainConfig) -> None:
+    run(command(f"pretrain-{config.run}", "pretrain.train", config, _configs_folder(config), config.num_processes))
+
+
+def transfer(config: TransferConfig) -> None:
+    name = f"transfer-{config.run}-{config.target}-{config.protocol}"
+    run(command(name, "finetune.transfer", config, _configs_folder(config), config.num_processes))
+
+
+def _configs_folder(config: PretrainConfig | TransferConfig) -> str:
+    return storage.join(config.root, "commands")
+
+
+def pretrain_main(argv: Sequence[str] | None = None) -> None:
+    run_stage(PretrainConfig, pretrain, argv)
+
+
+def transfer_main(argv: Sequence[str] | None = None) -> None:
+    run_stage(TransferConfig, transfer, argv)
+
+
+def sweep_main(argv: Sequence[str] | None = None) -> None:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    dry_run = "--dry-run" in argv
+    argv = [word for word in argv if word != "--dry-run"]
+    run_stage(SweepConfig, lambda config: sweep(config, dry_run), argv)
+
+

@@ -1,0 +1,63 @@
+"""Progress bars, log lines and metrics files."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from tqdm import tqdm
+
+
+def bar(items: Iterable | None = None, *, desc: str, total: int | None = None, unit: str = "it") -> tqdm:
+    """A tqdm bar on stderr; silent when stderr is not a terminal."""
+    return tqdm(items, desc=desc, total=total, unit=unit, disable=None, dynamic_ncols=True, leave=False)
+
+
+def say(line: str) -> None:
+    """One line for the person at the terminal, above any progress bar; only from the first process of a group."""
+    if os.environ.get("RANK", "0") == "0":
+        with tqdm.external_write_mode(file=sys.stdout):
+            print(line, flush=True)
+
+
+def say_counts(stage: str, total: int, kept: int, dropped: dict[str, int]) -> None:
+    """`stage: in = kept + dropped by reason`; raises when they do not add up."""
+    if total != kept + sum(dropped.values()):
+        raise AssertionError(f"{stage}: {total} in, but {kept} kept and {dropped} dropped")
+    reasons = "".join(f" + {count:,} {reason}" for reason, count in sorted(dropped.items()) if count)
+    say(f"{stage}: {total:,} = {kept:,} kept{reasons}")
+
+
+class MetricsFile:
+    """Appends JSON lines; a line cut short by a crash is dropped when the file is opened again."""
+
+    def __init__(self, path: str, resume_at: tuple[str, float] | None = None) -> None:
+        """`resume_at` (key, value) forgets lines whose key is beyond value: they will be written again."""
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        kept = [line for line in read_metrics(path) if resume_at is None or line.get(resume_at[0], 0) <= resume_at[1]]
+        with open(path, "w") as file:
+            file.writelines(json.dumps(line) + "\n" for line in kept)
+        self._file = open(path, "a", buffering=1)  # noqa: SIM115  (lives as long as the object)
+
+    def write(self, **values: Any) -> None:
+        self._file.write(json.dumps(values) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_metrics(path: str) -> list[dict[str, Any]]:
+    """Lines of a metrics.jsonl; a last line that a crash cut short is left out."""
+    if not os.path.exists(path):
+        return []
+    lines = []
+    with open(path) as file:
+        for line in file:
+            try:
+                lines.append(json.loads(line))
+            except ValueError:
+                break
+    return lines

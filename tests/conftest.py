@@ -1,0 +1,17 @@
+"""Shared fixtures. Tests make their own small world; real clips and label lists are used where they exist."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("WDS_SECURE", "1")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder with real label lists, annotations, hashtags and clips (its MANIFEST.json says what each is), or a skip."""
+    folder = Path(os.environ.get("TAGREEL_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (folder / "MANIFEST.json").is_file():
+        pytest.skip("no folder of real data (set TAGREEL_SHARED_DATA)")
+    return folder
