@@ -63,15 +63,17 @@ SHARD_INDEX = pa.schema(  # one row per ATTEMPTED video
         ("reason", pa.string()),  # null when ok
     ]
 )
-SIGNATURES = pa.schema(  # one row per stored video; all binary columns are little-endian and hold one entry per 16 fps frame
-    [
-        ("video_id", pa.string()),
-        ("num_frames", pa.int32()),
-        ("codes64", pa.binary()),  # uint64 [num_frames]
-        ("quality", pa.binary()),  # uint8 [num_frames], reliable bits of the code
-        ("codes256", pa.binary()),  # uint64 [num_frames, 4]
-        ("bars", pa.list_(pa.int32())),  # static bars trimmed, in 1/112 of the picture: top, bottom, left, right
-    ]
+SIGNATURES = (
+    pa.schema(  # one row per stored video; all binary columns are little-endian and hold one entry per 16 fps frame
+        [
+            ("video_id", pa.string()),
+            ("num_frames", pa.int32()),
+            ("codes64", pa.binary()),  # uint64 [num_frames]
+            ("quality", pa.binary()),  # uint8 [num_frames], reliable bits of the code
+            ("codes256", pa.binary()),  # uint64 [num_frames, 4]
+            ("bars", pa.list_(pa.int32())),  # static bars trimmed, in 1/112 of the picture: top, bottom, left, right
+        ]
+    )
 )
 EXCLUSIONS = pa.schema(
     [
@@ -210,11 +212,14 @@ def open_stage(folder: str, marker: str, config: Any, input_digests: dict[str, s
         changed = configs.differences({k: found[k] for k in asked}, asked)
         if changed:
             raise ConfigError(
-                f"'{folder}' was made with another configuration:\n  " + "\n  ".join(changed)
+                f"'{folder}' was made with another configuration:\n  "
+                + "\n  ".join(changed)
                 + "\nGive this one another name, or pass --force to discard what is there."
             )
         return storage.read_json(marker) if storage.exists(marker) else None
-    storage.write_json(begun, {**asked, "config_digest": configs.digest(asked["config"]), "resolved": configs.to_dict(config)})
+    storage.write_json(
+        begun, {**asked, "config_digest": configs.digest(asked["config"]), "resolved": configs.to_dict(config)}
+    )
     return None
 
 

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-NOT_IN_DIGEST = frozenset({"root", "execution", "force", "num_processes", "loader_workers", "cache_mb", "keep_last", "checkpoint_clips"})
+NOT_IN_DIGEST = frozenset(
+    {"root", "execution", "force", "num_processes", "loader_workers", "cache_mb", "keep_last", "checkpoint_clips"}
+)
 
 
 class ConfigError(ValueError):

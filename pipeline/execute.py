@@ -62,7 +62,9 @@ def _with_retries(function: Callable[..., Any], part: Any, shared: Any) -> Any:
     raise AssertionError("unreachable")
 
 
-def _run_processes(function: Callable[..., Any], parts: Sequence[Any], workers: int, shared: Any, bar: Any) -> list[Any]:
+def _run_processes(
+    function: Callable[..., Any], parts: Sequence[Any], workers: int, shared: Any, bar: Any
+) -> list[Any]:
     # spawn: the parent may hold threads (Arrow, FFmpeg, torch) that a fork would copy in an undefined state.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=_keep_shared, initargs=(shared,)) as pool:
@@ -89,7 +91,9 @@ def _call_with_kept_shared(function: Callable[..., Any], part: Any) -> Any:
     return _with_retries(function, part, _shared)
 
 
-def _run_ray(function: Callable[..., Any], parts: Sequence[Any], execution: ExecutionConfig, shared: Any, bar: Any) -> list[Any]:
+def _run_ray(
+    function: Callable[..., Any], parts: Sequence[Any], execution: ExecutionConfig, shared: Any, bar: Any
+) -> list[Any]:
     ray = _ray(execution)
     task = ray.remote(num_cpus=1, max_retries=MAX_RETRIES, retry_exceptions=[OSError])(function)
     shared_ref = ray.put(shared)
@@ -119,7 +123,9 @@ def _ray(execution: ExecutionConfig) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise ImportError("execution.backend=ray needs Ray: pip install 'tagreel[build]', or use --execution.backend process") from error
+        raise ImportError(
+            "execution.backend=ray needs Ray: pip install 'tagreel[build]', or use --execution.backend process"
+        ) from error
     if not ray.is_initialized():
         here = {"num_cpus": execution.num_workers, "include_dashboard": False} if execution.address == "local" else {}
         ray.init(address=execution.address, log_to_driver=False, logging_level="ERROR", **here)

@@ -37,7 +37,15 @@ def torchrun(module: str, num_processes: int) -> tuple[str, ...]:
     """argv that starts `module` as `num_processes` torch.distributed processes on this machine."""
     if num_processes == 1:
         return (sys.executable, "-m", module)
-    return (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}", "-m", module)
+    return (
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        f"--nproc-per-node={num_processes}",
+        "-m",
+        module,
+    )
 
 
 def command(name: str, module: str, config: Any, folder: str, num_processes: int = 1) -> Command:
@@ -53,7 +61,9 @@ def run(step: Command) -> None:
     environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
     status = subprocess.run(step.argv, env=environment, check=False).returncode
     if status:
-        raise CommandFailed(f"'{step.name}' failed with status {status}; its message is above. The command was:\n  {step.line()}")
+        raise CommandFailed(
+            f"'{step.name}' failed with status {status}; its message is above. The command was:\n  {step.line()}"
+        )
 
 
 # ------------------------------------------------------------------------------------------------ sweeps
@@ -79,7 +89,9 @@ def point_commands(point: sweeps.Point, folder: str) -> list[Command]:
     if point.subset and point.pretrain:
         steps = [
             command(f"subset-{point.subset.dataset}", "dataset_builder.build", point.subset, folder),
-            command(f"pretrain-{point.pretrain.run}", "pretrain.train", point.pretrain, folder, point.pretrain.num_processes),
+            command(
+                f"pretrain-{point.pretrain.run}", "pretrain.train", point.pretrain, folder, point.pretrain.num_processes
+            ),
         ]
     transfer = point.transfer
     return [*steps, command(f"transfer-{point.id}", "finetune.transfer", transfer, folder, transfer.num_processes)]
@@ -166,5 +178,3 @@ def sweep_main(argv: Sequence[str] | None = None) -> None:
     dry_run = "--dry-run" in argv
     argv = [word for word in argv if word != "--dry-run"]
     run_stage(SweepConfig, lambda config: sweep(config, dry_run), argv)
-
-

@@ -43,7 +43,9 @@ def data_size(config: SweepConfig) -> Plan:
         targets=config.keep_out or config.targets,
         execution=build.execution,
     )
-    points = [point for seed in config.seeds for size in (0, *config.sizes) for point in _points(config, build, size, seed)]
+    points = [
+        point for seed in config.seeds for size in (0, *config.sizes) for point in _points(config, build, size, seed)
+    ]
     return Plan(build, dedup, tuple(points))
 
 

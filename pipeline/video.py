@@ -44,9 +44,7 @@ class Upload:
             raise VideoError("empty", "the file has no bytes")
         self._max_duration_s = max_duration_s
         try:
-            self._container = av.open(
-                io.BytesIO(data), options={"format_whitelist": CONTAINERS, "max_streams": "64"}
-            )
+            self._container = av.open(io.BytesIO(data), options={"format_whitelist": CONTAINERS, "max_streams": "64"})
         except (av.FFmpegError, ValueError, UnicodeDecodeError) as error:
             raise VideoError("not_a_video", str(error)) from error
         streams = self._container.streams.video
@@ -191,7 +189,9 @@ class Encoder:
     One thread, because x264's output is the same from run to run only with a fixed number of threads.
     """
 
-    def __init__(self, height: int, width: int, fps: float, *, gop: int = 16, crf: int = 20, preset: str = "veryfast") -> None:
+    def __init__(
+        self, height: int, width: int, fps: float, *, gop: int = 16, crf: int = 20, preset: str = "veryfast"
+    ) -> None:
         self._buffer = io.BytesIO()
         self._container = av.open(self._buffer, "w", format="mp4", options={"fflags": "+bitexact"})
         rate = Fraction(fps).limit_denominator(1001)
@@ -245,7 +245,9 @@ def read_clip(data: bytes, indices: Iterable[int], size_hw: tuple[int, int] | No
     return np.stack([frames[i] for i in indices])
 
 
-def _decode_wanted(container: av.container.InputContainer, wanted: set[int], size_hw: tuple[int, int] | None) -> dict[int, np.ndarray]:
+def _decode_wanted(
+    container: av.container.InputContainer, wanted: set[int], size_hw: tuple[int, int] | None
+) -> dict[int, np.ndarray]:
     stream = container.streams.video[0]
     context = stream.codec_context
     context.thread_count, context.thread_type = 1, "NONE"

@@ -1,0 +1,73 @@
+"""Named configs as functions: a variant calls the base and changes a few fields."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pipeline.config import (
+    BuildConfig,
+    ClipConfig,
+    DedupConfig,
+    ExecutionConfig,
+    ModelConfig,
+    PretrainConfig,
+    RecipeConfig,
+    SamplingConfig,
+    SourceConfig,
+    StorageConfig,
+    SweepConfig,
+    TransferConfig,
+)
+
+
+def ig_kinetics_65m(root: str = "tagreel-data") -> SweepConfig:
+    """Figure 1 of the paper: R(2+1)D-34 on 8-frame clips, 500K to 65M videos, the recipe of Section 3.3."""
+    return SweepConfig(
+        root=root,
+        build=BuildConfig(root=root, dataset="ig-kinetics", source=SourceConfig(name="ig-kinetics")),
+        pretrain=PretrainConfig(root=root, recipe=replace(RecipeConfig(), precision="bf16"), num_processes=8),
+        transfer=TransferConfig(root=root, passes=58, warmup_passes=16, decay_passes=(16, 16), num_processes=8),
+    )
+
+
+def demo(root: str, posts: str, seed_labels: str, num_workers: int, num_processes: int) -> SweepConfig:
+    """The main job at a size that two cores finish in minutes: small pictures, a narrow 10-layer R(2+1)D, 16K clips a run."""
+    clip = ClipConfig(length=8, stride=1, fps=8.0, size_hw=(36, 36), crop_px=32)
+    execution = ExecutionConfig(num_workers=num_workers)
+    storage = demo_storage()
+    sampling = SamplingConfig(min_videos=8)
+    source = SourceConfig(name="platform", posts=posts, seed_labels=seed_labels)
+    recipe = RecipeConfig(
+        total_clips=16_384,
+        virtual_workers=2,
+        batch_per_gpu=16,
+        lr_per_gpu=0.05,
+        warmup_clips=1_024,
+        num_decays=7,
+    )
+    return SweepConfig(
+        root=root,
+        name="demo",
+        sizes=(128, 512, 2048),
+        seeds=(0,),
+        targets=("verb",),
+        build=BuildConfig(
+            root=root, dataset="platform", source=source, sampling=sampling, storage=storage, execution=execution
+        ),
+        dedup=DedupConfig(root=root, execution=execution),
+        pretrain=PretrainConfig(
+            root=root,
+            model=ModelConfig("r2plus1d_10", 0.25),
+            clip=clip,
+            recipe=recipe,
+            checkpoint_clips=4_096,
+            cache_mb=512,
+            num_processes=num_processes,
+        ),
+        transfer=TransferConfig(root=root, cache_mb=512, num_processes=num_processes),
+    )
+
+
+def demo_storage() -> StorageConfig:
+    """How the demo stores videos: the smallest picture that the 32 px crop allows for."""
+    return StorageConfig(samples_per_shard=256, short_side_px=40, max_duration_s=90.0)

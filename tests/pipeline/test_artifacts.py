@@ -1,0 +1,61 @@
+"""A stage is done, resumed or refused by its two files: config.json first, the marker last."""
+
+import dataclasses
+
+import pyarrow as pa
+import pytest
+
+from pipeline import artifacts, storage
+from pipeline.config import BuildConfig, ConfigError
+
+
+@pytest.fixture
+def stage(tmp_path):
+    files = artifacts.dataset_files(str(tmp_path), "d")
+    return files.folder, files.marker
+
+
+def test_a_new_stage_has_work_to_do_and_a_sealed_one_has_not(stage):
+    config = BuildConfig(dataset="d")
+    assert artifacts.open_stage(*stage, config, {"posts": "1"}) is None
+    assert artifacts.open_stage(*stage, config, {"posts": "1"}) is None  # begun, not sealed: resume
+    sealed = artifacts.seal(*stage, {"videos": 3}, shards=[])
+    again = artifacts.open_stage(*stage, dataclasses.replace(config, root="moved"), {"posts": "1"})
+    assert again == sealed
+    assert again["counts"] == {"videos": 3}
+
+
+def test_another_config_or_input_is_refused_with_the_field_named(stage):
+    artifacts.open_stage(*stage, BuildConfig(dataset="d"), {"posts": "1"})
+    changed = BuildConfig(dataset="d", storage=dataclasses.replace(BuildConfig().storage, crf=30))
+    with pytest.raises(ConfigError, match=r"storage.crf: 20 → 30[\s\S]*--force"):
+        artifacts.open_stage(*stage, changed, {"posts": "1"})
+    with pytest.raises(ConfigError, match=r"input_digests.posts: '1' → '2'"):
+        artifacts.open_stage(*stage, BuildConfig(dataset="d"), {"posts": "2"})
+
+
+def test_force_discards_what_is_there(stage, tmp_path):
+    artifacts.open_stage(*stage, BuildConfig(dataset="d"), {})
+    artifacts.seal(*stage, {})
+    forced = BuildConfig(dataset="d", force=True, sampling=dataclasses.replace(BuildConfig().sampling, seed=1))
+    assert artifacts.open_stage(*stage, forced, {}) is None
+    assert not storage.exists(stage[1])
+
+
+def test_digest_of_a_seal_follows_its_content(stage):
+    artifacts.open_stage(*stage, BuildConfig(dataset="d"), {})
+    first = artifacts.seal(*stage, {"videos": 3})
+    assert artifacts.seal(*stage, {"videos": 3})["digest"] == first["digest"]
+    assert artifacts.seal(*stage, {"videos": 4})["digest"] != first["digest"]
+
+
+def test_exclusions_are_none_before_dedup_and_refused_during_it(tmp_path):
+    files = artifacts.dataset_files(str(tmp_path), "d")
+    assert artifacts.read_exclusions(files) == (set(), "")
+    storage.write_json(storage.join(files.dedup, "config.json"), {})
+    with pytest.raises(ConfigError, match="not finished"):
+        artifacts.read_exclusions(files)
+    row = dict.fromkeys(artifacts.EXCLUSIONS.names) | {"video_id": "v"}
+    storage.write_parquet(files.exclusions, pa.Table.from_pylist([row], artifacts.EXCLUSIONS), artifacts.EXCLUSIONS)
+    storage.write_json(files.dedup_marker, {"digest": "abc"})
+    assert artifacts.read_exclusions(files) == ({"v"}, "abc")

@@ -1,0 +1,79 @@
+"""A sweep's commands: shared work once, every point there, seeds apart."""
+
+import pytest
+
+from pipeline import config as configs
+from pipeline import launch, presets, storage, sweeps
+from pipeline.config import ConfigError, SweepConfig
+
+
+@pytest.fixture
+def sweep(tmp_path) -> SweepConfig:
+    config = presets.demo(str(tmp_path), "posts.jsonl", "labels.txt", num_workers=1, num_processes=2)
+    values = configs.to_dict(config) | {"sizes": [10, 20], "seeds": [0, 1]}
+    return configs.from_dict(SweepConfig, values)
+
+
+def test_shared_work_comes_once_and_before_what_needs_it(sweep):
+    names = [step.name for step in launch.commands(sweep)]
+    assert len(names) == len(set(names))
+    kinds = [name.split("-")[0] for name in names]
+    # One source, one clean-up; 2 sizes × 2 seeds of subsets and runs; (2 sizes + scratch) × 2 seeds × 2 protocols of transfers.
+    assert {kind: kinds.count(kind) for kind in kinds} == {
+        "build": 1,
+        "dedup": 1,
+        "subset": 4,
+        "pretrain": 4,
+        "transfer": 12,
+    }
+    assert kinds[:2] == ["build", "dedup"]
+    for size in sweep.sizes:
+        for seed in sweep.seeds:
+            run = f"platform-{size}-s{seed}"
+            order = [
+                names.index(f"subset-{run}"),
+                names.index(f"pretrain-{run}"),
+                names.index(f"transfer-{run}-verb-fc_only"),
+            ]
+            assert order == sorted(order)
+
+
+def test_seeds_differ_in_subset_weights_and_transfer(sweep):
+    points = {p.seed: p for p in sweeps.plan(sweep).points if p.num_videos == 10 and p.transfer.protocol == "fc_only"}
+    first, second = points[0], points[1]
+    assert first.subset.sampling.seed != second.subset.sampling.seed
+    assert first.pretrain.recipe.seed != second.pretrain.recipe.seed
+    assert first.transfer.seed != second.transfer.seed
+
+
+def test_training_runs_under_torchrun_with_the_processes_asked_for(sweep):
+    step = next(step for step in launch.commands(sweep) if step.name.startswith("pretrain-"))
+    assert "--nproc-per-node=2" in step.argv
+    assert step.argv[-2:] == ("--config", step.config_path)
+
+
+def test_the_plan_names_every_point_and_its_result(sweep):
+    folder = launch.write_plan(sweep, notes=["n"])
+    plan = storage.read_json(storage.join(folder, "plan.json"))
+    assert len(plan["points"]) == 12
+    assert {p["kind"] for p in plan["points"] if p["num_videos"] == 0} == {"scratch"}
+    assert len({p["result"] for p in plan["points"]}) == 12
+
+
+def test_dry_run_prints_the_commands_and_runs_nothing(sweep, capsys):
+    launch.sweep(sweep, dry_run=True)
+    assert len(capsys.readouterr().out.splitlines()) == 22
+    assert storage.listing(storage.join(sweep.root, "*")) == []
+
+
+def test_a_failed_stage_stops_the_sweep_with_its_command(sweep):
+    step = launch.command("bad", "no_such_module", sweep, sweep.root)
+    with pytest.raises(launch.CommandFailed, match=r"'bad' failed with status 1[\s\S]*python -m no_such_module"):
+        launch.run(step)
+
+
+def test_a_sweep_without_targets_or_of_unknown_kind_is_refused():
+    with pytest.raises(ConfigError, match="--targets"):
+        sweeps.plan(SweepConfig())
+    with pytest.raises(ConfigError, match=r"unknown sweep 'sise'; choose from data_size"):
+        sweeps.plan(SweepConfig(kind="sise", targets=("t",)))
