@@ -1,0 +1,258 @@
+"""Plots as SVG markup: no text of the user's in them, colours as CSS variables, the same bytes for the same numbers.
+
+Names, legends and captions are HTML around the SVG, where they are escaped, wrap, and can use any script.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import ConfigError
+from pipeline.report.estimates import Estimate
+from pipeline.report.markup import Safe, escaped, size
+from pipeline.report.results import Curve
+
+# Stand-ins that matplotlib writes and `_svg` replaces by what the style sheet defines for light and dark.
+INK, GRID = "#010101", "#020202"
+SERIES = tuple(f"#0{i}0{i}0{i}" for i in range(3, 9))
+"""As many series colours as style.py has: --c1 to --c6."""
+_VARIABLES = {INK: "currentColor", GRID: "var(--grid)"} | {c: f"var(--c{i})" for i, c in enumerate(SERIES, 1)}
+DASHES = ("-", "--", ":", "-.")
+MARKERS = ("o", "s", "D", "^", "v", "P")
+
+_SETTINGS = {
+    "svg.hashsalt": "tagreel",
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 11,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": GRID,
+    "grid.linewidth": 0.8,
+    "axes.axisbelow": True,
+}
+MAX_LINE_POINTS = 200
+MAX_BARS = 60
+
+
+def _draw(name: str, alt: str, paint: Any, width_in: float = 5.4, height_in: float = 3.6) -> Safe:
+    """One figure with one axes, painted by `paint(axes)`; `name` makes the ids of its SVG unique in the page."""
+    try:
+        import matplotlib.style
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError("the report needs matplotlib: pip install 'tagreel[report]'") from error
+    with matplotlib.style.context(["default", _SETTINGS]):
+        figure = Figure(figsize=(width_in, height_in))
+        axes = figure.add_axes((0.8 / width_in, 0.56 / height_in, 1 - 0.92 / width_in, 1 - 0.7 / height_in))
+        figure.patch.set_alpha(0)
+        axes.patch.set_alpha(0)
+        paint(axes)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return _svg(buffer.getvalue(), name, alt)
+
+
+def _svg(text: str, name: str, alt: str) -> Safe:
+    """matplotlib's file as an inline element: no prologue, page fonts, CSS colours, ids of its own."""
+    text = text[text.index("<svg") :].strip()
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    box = re.search(r'viewBox="[^"]*"', text)
+    text = re.sub(r"^<svg[^>]*>", f'<svg {box.group()} role="img" aria-label="{escaped(alt, limit=None)}">', text)
+    text = text.replace("xlink:href", "href")
+    used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', text))
+    text = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
+    text = re.sub(r'(url\(|href=")#', rf"\g<1>#{name}-", text)
+    text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", text)
+    return Safe(re.sub("|".join(_VARIABLES), lambda m: _VARIABLES[m[0]], text))
+
+
+def _percent_axis(axes: Any, label: str) -> None:
+    axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
+    axes.set_ylabel(label)
+    axes.grid(True, axis="y")
+
+
+def _size_axis(axes: Any, sizes: Sequence[int], label: str) -> None:
+    """Log axis with a tick at each size; a size too close to the one before goes without its label."""
+    axes.set_xscale("log")
+    axes.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
+    width, shown, last = np.log(max(sizes) / min(sizes) * 2.25), [], -np.inf
+    for count in sizes:
+        near = np.log(count) - last < 0.09 * width
+        shown.append("" if near else size(count))
+        last = last if near else np.log(count)
+    axes.set_xticks(list(sizes), shown)
+    axes.minorticks_off()
+    axes.set_xlabel(label)
+
+
+# ---------------------------------------------------------------------------------------------------- accuracy
+
+
+def accuracy_limits(curves: Sequence[Curve]) -> tuple[float, float]:
+    """Common limits of the panels of one target: every value and interval, and a margin."""
+    found = [e for curve in curves for e in [*curve.pretrained.values(), curve.scratch] if e]
+    values = [v for e in found for v in (*e.values, *(e.interval or ()))] or [0.0, 1.0]
+    margin = 0.08 * (max(values) - min(values)) or 0.02
+    return max(0.0, min(values) - margin), min(1.0, max(values) + margin)
+
+
+def accuracy(name: str, alt: str, curve: Curve, colour: int, limits: tuple[float, float], chance: float | None) -> Safe:
+    """Every seed a dot, the mean a line with its interval; from scratch a dashed line in its band; × for missing."""
+
+    def paint(axes: Any) -> None:
+        _percent_axis(axes, "top-1 accuracy (%)")
+        axes.set_ylim(*limits)
+        if curve.sizes:
+            _size_axis(axes, curve.sizes, "pretraining videos (log scale)")
+            _paint_pretrained(axes, curve, SERIES[colour % len(SERIES)], MARKERS[colour % len(MARKERS)])
+        else:
+            axes.set_xticks([])
+            axes.set_xlabel("no pretrained points are planned")
+        if curve.scratch:
+            _paint_level(axes, curve.scratch, limits)
+        if chance is not None and limits[0] <= chance <= limits[1]:
+            axes.axhline(chance, color=INK, linewidth=1, linestyle=":", alpha=0.7)
+            axes.text(
+                0.99, chance, "chance ", transform=axes.get_yaxis_transform(), ha="right", va="bottom", fontsize=10
+            )
+
+    return _draw(name, alt, paint)
+
+
+def _paint_pretrained(axes: Any, curve: Curve, colour: str, marker: str) -> None:
+    found = sorted(curve.pretrained.items())
+    means = [estimate.mean for _, estimate in found]
+    axes.plot([count for count, _ in found], means, color=colour, linewidth=1.8, zorder=3)
+    for count, estimate in found:
+        if estimate.interval:
+            axes.vlines(count, *estimate.interval, color=colour, linewidth=5, alpha=0.28, zorder=2)
+        for seed, share in enumerate(estimate.values):
+            shift = 1 + 0.012 * (seed - (len(estimate.values) - 1) / 2) if len(estimate.values) > 1 else 1
+            axes.plot([count * shift], [share], marker, color=colour, markersize=4.5, alpha=0.75, zorder=4)
+    gone = [point.num_videos for point in curve.missing if point.kind == "pretrained"]
+    axes.plot(gone, [0.025] * len(gone), "x", color=INK, transform=axes.get_xaxis_transform(), clip_on=False, zorder=5)
+
+
+def _paint_level(axes: Any, scratch: Estimate, limits: tuple[float, float]) -> None:
+    """The from-scratch baseline; its name stands on the side of the line that has room."""
+    axes.axhline(scratch.mean, color=INK, linewidth=1.4, linestyle=(0, (5, 3)), zorder=2)
+    if scratch.interval:
+        axes.axhspan(*scratch.interval, color=INK, alpha=0.1, linewidth=0, zorder=1)
+    for seed, share in enumerate(scratch.values):
+        place = axes.get_yaxis_transform()
+        axes.plot([0.012 + 0.016 * seed], [share], "o", mfc="none", mec=INK, markersize=4, transform=place, zorder=4)
+    above = scratch.mean < sum(limits) / 2
+    top = (scratch.interval or (scratch.mean,) * 2)[1 if above else 0]
+    axes.text(
+        0.99, top, "from scratch", transform=axes.get_yaxis_transform(), ha="right", va="bottom" if above else "top",
+        fontsize=10,
+    )  # fmt: skip
+
+
+# ------------------------------------------------------------------------------------------------------ labels
+
+
+def labels(
+    name: str,
+    alt: str,
+    kept: Sequence[int],
+    dropped: Sequence[int],
+    subsets: Sequence[Sequence[int]],
+    floor: int | None,
+) -> Safe:
+    """Videos per label by rank: bars, or lines on log-log axes when there are many labels; subsets as thin lines."""
+    ranks = np.arange(1, len(kept) + len(dropped) + 1)
+    many = len(ranks) > MAX_BARS
+
+    def paint(axes: Any) -> None:
+        _paint_ranked(axes, ranks[: len(kept)], kept, SERIES[0], many)
+        _paint_ranked(axes, ranks[len(kept) :], dropped, SERIES[1], many)
+        for values in subsets:
+            axes.plot(np.arange(1, len(values) + 1), values, color=INK, linewidth=0.9, alpha=0.5)
+        if dropped and floor:
+            axes.axhline(floor, color=INK, linewidth=1, linestyle=":", alpha=0.8)
+            axes.text(0.99, floor, "floor", transform=axes.get_yaxis_transform(), ha="right", va="bottom", fontsize=10)
+        _label_axes(axes, many, high=max([*kept, *dropped, 1]))
+
+    return _draw(name, alt, paint, width_in=6.2, height_in=3.3)
+
+
+def _label_axes(axes: Any, many: bool, high: int) -> None:
+    if high > 30:
+        axes.set_yscale("log")
+        axes.set_ylim(bottom=0.8)
+    axes.yaxis.set_major_formatter(lambda count, _: size(int(count)) if count >= 1 else "")
+    if many:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(lambda rank, _: size(int(rank)))
+    else:
+        axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.minorticks_off()
+    axes.set_xlabel("label, by number of videos" + (" (log scale)" if many else ""))
+    axes.set_ylabel("videos" + (" (log scale)" if high > 30 else ""))
+    axes.grid(True, axis="y")
+
+
+def _paint_ranked(axes: Any, ranks: np.ndarray, counts: Sequence[int], colour: str, many: bool) -> None:
+    if many:
+        keep = _spread(len(ranks))
+        axes.plot(ranks[keep], np.asarray(counts)[keep], color=colour, linewidth=2.4)
+    elif len(ranks):
+        axes.bar(ranks, counts, width=0.72, color=colour, alpha=0.85, linewidth=0)
+
+
+def _spread(count: int) -> np.ndarray:
+    """At most ~2 × MAX_LINE_POINTS positions of 0..count-1, evenly spread on a log scale, both ends kept."""
+    if count <= 2 * MAX_LINE_POINTS:
+        return np.arange(count)
+    return np.unique(np.geomspace(1, count, 2 * MAX_LINE_POINTS).round().astype(int)) - 1
+
+
+# ------------------------------------------------------------------------------------------------ training curves
+
+
+def series_style(index: int) -> tuple[str, str]:
+    """(colour, dash) of the index-th series; the legend of the page uses the same."""
+    return SERIES[index % len(SERIES)], DASHES[index // len(SERIES) % len(DASHES)]
+
+
+def training(name: str, alt: str, lines: Sequence[tuple[int, np.ndarray, np.ndarray]], label: str) -> Safe:
+    """A quantity against clips seen. `lines`: (series index, clips seen [n], value [n]) of each run."""
+
+    def paint(axes: Any) -> None:
+        for index, clips, values in lines:
+            colour, dash = series_style(index)
+            axes.plot(*thinned(clips, values), color=colour, linestyle=dash, linewidth=1.3, alpha=0.9)
+        axes.set_xlim(left=0)
+        axes.xaxis.get_major_locator().set_params(nbins=6)
+        axes.xaxis.set_major_formatter(lambda clips, _: size(int(clips)))
+        axes.set_xlabel("clips seen")
+        axes.grid(True, axis="y")
+        if label == "accuracy":
+            _percent_axis(axes, "training accuracy (%)")
+        else:
+            axes.set_ylabel(label)
+
+    return _draw(name, alt, paint)
+
+
+def thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Means of at most MAX_LINE_POINTS equal runs of a long line; a short one as it is."""
+    if len(x) <= MAX_LINE_POINTS:
+        return x, y
+    parts = np.array_split(np.arange(len(x)), MAX_LINE_POINTS)
+    return np.array([x[part].mean() for part in parts]), np.array([y[part].mean() for part in parts])
