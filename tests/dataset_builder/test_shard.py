@@ -1,0 +1,278 @@
+"""Shards: a tar that others can read, every attempted video accounted for, and nothing that one video can break."""
+
+import hashlib
+import io
+import json
+import tarfile
+from dataclasses import replace
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+
+from dataset_builder.label_space import VIDEOS, labelled_videos
+from dataset_builder.manifest import write_manifest
+from dataset_builder.match import video_id
+from dataset_builder.shard import ShardJob, describe_dataset, read_upload, transcode, write_shard
+from dataset_builder.tar import TarWriter, member_header
+from dedup import census
+from pipeline import artifacts, video
+from pipeline.config import ConfigError, StorageConfig
+from pipeline.video import VideoError
+from tests.dataset_builder.small_world import TINY_STORAGE, files_in, write_mp4
+
+NAMES = ["run", "walk"]
+
+
+@pytest.fixture
+def clip(tmp_path):
+    write_mp4(tmp_path / "clip.mp4", num_frames=30, fps=15)
+    return (tmp_path / "clip.mp4").read_bytes()
+
+
+def make_job(folder, uris, storage=TINY_STORAGE):
+    """A dataset of one shard whose manifest lists `uris`, the first of which has both labels."""
+    files = artifacts.DatasetFiles(str(folder), "d")
+    nulls = pa.nulls(len(uris), pa.float32())
+    table = pa.table([pa.array([video_id(uri) for uri in uris]), pa.array(uris), nulls, nulls], schema=VIDEOS)
+    lists = pa.array([NAMES, *([NAMES[i % 2]] for i in range(1, len(uris)))])
+    videos = labelled_videos(table, lists, NAMES)
+    write_manifest(files, videos, np.ones(len(uris), np.float32), seed=0, rows_per_part=1000)
+    return ShardJob(files, NAMES, storage)
+
+
+@pytest.fixture
+def broken(tmp_path, clip):
+    """One good file and every kind of bad one; returns (URIs, reason by URI)."""
+    bad = {
+        "empty.mp4": (b"", "empty"),
+        "page.mp4": (b"<html>not found</html>" * 50, "not_a_video"),
+        "truncated.mp4": (clip[: len(clip) // 2], "not_a_video"),
+        "noise.mp4": (np.random.default_rng(0).bytes(5000), "not_a_video"),
+        "list.mp4": (b"ffconcat version 1.0\nfile /etc/passwd\n", "not_a_video"),
+    }
+    for name, (data, _) in bad.items():
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "folder.mp4").mkdir()
+    reasons = {str(tmp_path / name): reason for name, (_, reason) in bad.items()}
+    reasons |= {
+        str(tmp_path / "gone.mp4"): "missing",
+        str(tmp_path / "folder.mp4"): "unreadable",
+        "pipe://rm -rf": "refused_uri",
+        "simplecache::s3://b/x.mp4": "refused_uri",
+        "memory://nothing/here.mp4": "missing",
+    }
+    return [str(tmp_path / "clip.mp4"), *reasons], reasons
+
+
+def test_every_attempted_video_has_a_row_and_a_reason(tmp_path, broken):
+    uris, reasons = broken
+    job = make_job(tmp_path / "d", uris)
+    sidecar = write_shard(0, job)
+    table = pq.read_table(job.files.shard(0) + ".parquet")
+    assert table.schema == artifacts.SHARD_INDEX
+    rows = {row["key"]: row for row in table.to_pylist()}
+    assert {uri: rows[video_id(uri)]["reason"] for uri in uris} == {uris[0]: None, **reasons}
+    assert {row["status"] for row in rows.values()} == {"ok", "quarantined"}
+    assert sidecar["attempted"] == len(uris)
+    assert sidecar["written"] == 1
+    assert sum(sidecar["quarantined"].values()) == len(reasons)
+    assert sidecar["label_counts"] == {"0": 1, "1": 1}
+    assert rows[video_id(uris[-3])]["source_sha256"] is None
+    empty = next(uri for uri in uris if uri.endswith("empty.mp4"))
+    assert rows[video_id(empty)]["source_sha256"] == hashlib.sha256(b"").hexdigest()
+
+
+def test_what_an_upload_breaks_beyond_known_reasons_is_counted_too(tmp_path, clip, monkeypatch):
+    def burst(*_, **__):
+        raise RuntimeError("swscale")
+
+    monkeypatch.setattr(video.Scaler, "upright", burst)
+    job = make_job(tmp_path / "d", [str(tmp_path / "clip.mp4")])
+    assert write_shard(0, job)["quarantined"] == {"failed": 1}
+
+
+def test_a_stumbling_store_is_asked_again(monkeypatch):
+    answers = [ConnectionError("reset"), b"data"]
+
+    def stumble(_):
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("dataset_builder.shard.storage.read_bytes", stumble)
+    monkeypatch.setattr("dataset_builder.shard.time.sleep", lambda _: None)
+    assert read_upload("s3://bucket/x.mp4") == b"data"
+    answers += [ConnectionError("reset")] * 3
+    with pytest.raises(VideoError) as error:
+        read_upload("s3://bucket/x.mp4")
+    assert error.value.reason == "unreadable"
+
+
+def test_offsets_of_the_index_find_the_members(tmp_path, broken):
+    uris, _ = broken
+    write_mp4(tmp_path / "second.mp4", seed=2)
+    job = make_job(tmp_path / "d", [*uris, str(tmp_path / "second.mp4")])
+    write_shard(0, job)
+    tar = (tmp_path / "d/shards/d-000000.tar").read_bytes()
+    stored = [row for row in pq.read_table(job.files.shard(0) + ".parquet").to_pylist() if row["status"] == "ok"]
+    assert len(stored) == 2
+    for row in stored:
+        described = json.loads(tar[row["json_offset"] : row["json_offset"] + row["json_size"]])
+        assert described["id"] == row["key"]
+        assert described["labels"] == [NAMES[i] for i in row["label_ids"]]
+        assert described["source_sha256"] == row["source_sha256"]
+        frames = video.read_video(tar[row["video_offset"] : row["video_offset"] + row["video_size"]])
+        assert frames.shape == (row["num_frames"], row["height"], row["width"], 3)
+        assert row["duration_s"] == pytest.approx(row["num_frames"] / row["fps"])
+
+
+def test_webdataset_and_tarfile_read_the_shard(tmp_path, broken):
+    uris, _ = broken
+    write_mp4(tmp_path / "second.mp4", seed=2)
+    job = make_job(tmp_path / "d", [*uris, str(tmp_path / "second.mp4")])
+    sidecar = write_shard(0, job)
+    path = job.files.shard(0) + ".tar"
+    samples = list(webdataset.WebDataset(path, shardshuffle=False))
+    assert {s["__key__"] for s in samples} == {video_id(uris[0]), video_id(str(tmp_path / "second.mp4"))}
+    for sample in samples:
+        assert len(video.read_video(sample["mp4"])) == json.loads(sample["json"])["num_frames"]
+    with tarfile.open(path) as tar:
+        members = tar.getmembers()
+    assert [m.name for m in members] == [f"{s['__key__']}.{kind}" for s in samples for kind in ("mp4", "json")]
+    assert {(m.mtime, m.uid, m.gid, m.uname, m.mode, m.type) for m in members} == {
+        (0, 0, 0, "", 0o644, tarfile.REGTYPE)
+    }
+    data = (tmp_path / "d/shards/d-000000.tar").read_bytes()
+    assert (sidecar["bytes"], sidecar["sha256"]) == (len(data), hashlib.sha256(data).hexdigest())
+
+
+def test_signatures_are_of_the_stored_videos(tmp_path, broken):
+    uris, _ = broken
+    job = make_job(tmp_path / "d", uris)
+    write_shard(0, job)
+    table = pq.read_table(job.files.shard(0) + ".sig.parquet")
+    assert table.schema == artifacts.SIGNATURES
+    (signature,) = census.read_signatures(table).values()
+    assert table["video_id"].to_pylist() == [video_id(uris[0])]
+    assert len(signature.codes64) == 2 * census.SIGNATURE_FPS
+    assert census.informative(signature.quality).all()
+
+
+def test_writing_again_gives_the_same_bytes(tmp_path, broken):
+    uris, _ = broken
+    for name in ("a", "b"):
+        write_shard(0, make_job(tmp_path / name, uris))
+    assert files_in(tmp_path / "a") == files_in(tmp_path / "b")
+
+
+def test_a_shard_with_a_sidecar_is_not_written_again(tmp_path, broken):
+    uris, _ = broken
+    job = make_job(tmp_path / "d", uris)
+    first = write_shard(0, job)
+    (tmp_path / "clip.mp4").unlink()
+    assert write_shard(0, job) == first
+    (tmp_path / "d/shards/d-000000.json").unlink()
+    assert write_shard(0, job)["quarantined"]["missing"] == first["quarantined"]["missing"] + 1
+
+
+def test_a_shard_that_stops_half_way_leaves_no_file_under_its_name(tmp_path, broken, monkeypatch):
+    uris, _ = broken
+    job = make_job(tmp_path / "d", uris)
+    calls = []
+
+    def full(self, name, data):
+        calls.append(name)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(TarWriter, "add", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_shard(0, job)
+    assert calls
+    assert list((tmp_path / "d/shards").iterdir()) == []
+
+
+def test_tar_headers_are_those_of_the_standard_library():
+    info = tarfile.TarInfo("a" * 96 + ".mp4")
+    info.size = 12345
+    expected = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
+    assert member_header(info.name, 12345)[:148] == bytes(expected[:148])
+    assert tarfile.TarInfo.frombuf(member_header(info.name, 12345), "utf-8", "strict").size == 12345
+    for name, size in (("a" * 101, 1), ("", 1), ("a", 8**11)):
+        with pytest.raises(ValueError, match="does not fit"):
+            member_header(name, size)
+
+
+def test_a_tar_on_a_remote_store_appears_whole(tmp_path):
+    with TarWriter("memory://bucket/x.tar") as tar:
+        offset = tar.add("k.json", b"{}")
+    data = fsspec.filesystem("memory").cat_file("/bucket/x.tar")
+    assert data[offset : offset + 2] == b"{}"
+    with tarfile.open(fileobj=io.BytesIO(data)) as members:
+        assert members.getnames() == ["k.json"]
+    assert hashlib.sha256(data).hexdigest() == tar.sha256
+
+
+# ---------------------------------------------------------------------------------------------------- one pass
+
+
+def test_stored_form_has_the_asked_for_side_and_rate(clip):
+    stored = transcode(clip, replace(TINY_STORAGE, max_fps=10))
+    assert (stored.height, stored.width, stored.fps) == (32, 42, 10)
+    assert stored.num_frames == pytest.approx(20, abs=1)
+    whole = transcode(clip, StorageConfig(short_side_px=48))
+    frames, source = (video.read_video(data).astype(float) for data in (whole.mp4, clip))
+    assert frames.shape == source.shape
+    assert np.abs(frames - source).mean() < 10
+
+
+def test_a_segment_is_cut_out(tmp_path):
+    write_mp4(tmp_path / "wide.mp4", num_frames=30, fps=15, width=240)  # one turn of the picture in 30 frames
+    clip = (tmp_path / "wide.mp4").read_bytes()
+    whole = video.read_video(transcode(clip, TINY_STORAGE).mp4).astype(float)
+    stored = transcode(clip, TINY_STORAGE, start_s=0.8, end_s=1.6)
+    part = video.read_video(stored.mp4).astype(float)
+    assert len(part) == 12
+    assert np.argmin([np.abs(part - whole[k : k + 12]).mean() for k in range(19)]) == 12
+    assert len(stored.signature.codes64) == pytest.approx(0.8 * census.SIGNATURE_FPS, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("change", "segment", "reason"),
+    [
+        ({"max_duration_s": 1.0}, {}, "too_long"),
+        ({"max_pixels": 1000}, {}, "too_large"),
+        ({}, {"start_s": 5.0}, "no_frames"),
+        ({}, {"start_s": 1.0, "end_s": 1.0}, "no_frames"),
+    ],
+)
+def test_limits_are_reasons(clip, change, segment, reason):
+    with pytest.raises(VideoError) as error:
+        transcode(clip, replace(TINY_STORAGE, **change), **segment)
+    assert error.value.reason == reason
+
+
+def test_every_real_clip_is_stored_or_has_a_known_reason(shared_data):
+    paths = sorted((shared_data / "clips" / "misc").rglob("*.*"))
+    assert len(paths) > 10
+    reasons = {}
+    for path in paths:
+        try:
+            stored = transcode(path.read_bytes(), StorageConfig(short_side_px=32, max_fps=5))
+        except VideoError as error:
+            reasons[path.name] = error.reason
+        else:
+            assert min(stored.height, stored.width) == 32
+            assert stored.num_frames > 0
+    assert set(reasons.values()) <= {"empty", "not_a_video", "decode_error", "no_frames", "no_video_stream", "too_long"}
+    assert len(reasons) <= len(paths) // 10, reasons
+
+
+def test_a_dataset_of_which_nothing_can_be_stored_is_an_error(tmp_path, broken):
+    job = make_job(tmp_path / "d", broken[0][1:])
+    with pytest.raises(ConfigError, match=r"none of the videos could be stored .*--source.uri-prefix"):
+        describe_dataset(job, "kinetics", [write_shard(0, job)])
