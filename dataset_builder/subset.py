@@ -93,17 +93,10 @@ def _available(
 
 def _stored(base: DatasetFiles, shard: dict[str, Any], index: int) -> pa.Table:
     """key, duration_s, shard index of the stored videos of one shard."""
-    path = _resolved(base.folder, shard["path"]) + ".parquet"
+    path = artifacts.shard_path(base.folder, shard["path"]) + ".parquet"
     table = storage.read_parquet(path, columns=["key", "duration_s", "status"])
     table = table.filter(pc.equal(table["status"], "ok")).drop_columns("status")
     return table.append_column("shard", pa.array(np.full(table.num_rows, index, np.int32)))
-
-
-def _resolved(folder: str, relative: str) -> str:
-    """`folder`/`relative` with leading "../" taken off, also for URLs."""
-    while relative.startswith("../"):
-        folder, relative = folder.rsplit("/", 1)[0], relative[3:]
-    return storage.join(folder, relative)
 
 
 def _describe(

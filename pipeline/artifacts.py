@@ -245,6 +245,18 @@ def read_marker(marker: str, remedy: str) -> dict[str, Any]:
     return storage.read_json(marker)
 
 
+def shard_path(folder: str, relative: str) -> str:
+    """A path of dataset.json's shard list as seen from anywhere; a subset's shards are its base's, `../BASE/shards/…`."""
+    while relative.startswith("../"):  # by hand: a URL cannot express it
+        folder, relative = folder.rstrip("/").rpartition("/")[0], relative.removeprefix("../")
+    return storage.join(folder, relative)
+
+
+def shard_paths(files: DatasetFiles, marker: dict[str, Any]) -> list[str]:
+    """Paths, without suffix, of a dataset's shards; `marker` is the content of its dataset.json."""
+    return [shard_path(files.folder, shard["path"]) for shard in marker["shards"]]
+
+
 def read_exclusions(files: DatasetFiles) -> tuple[set[str], str]:
     """Excluded video_ids of a dataset and the digest of the dedup that found them ("" where no dedup was run).
 

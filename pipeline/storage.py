@@ -20,8 +20,10 @@ def is_local(path: str) -> bool:
     return "://" not in path
 
 
-def join(*parts: str) -> str:
-    return "/".join(part.rstrip("/") for part in parts[:-1]) + "/" + parts[-1]
+def join(folder: str, *names: str) -> str:
+    """`folder`/`name`/…, for local paths and URLs alike."""
+    *folders, last = (folder, *names)
+    return "/".join([*(part.rstrip("/") for part in folders), last])
 
 
 def exists(path: str) -> bool:

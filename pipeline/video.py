@@ -203,7 +203,8 @@ class Encoder:
             "preset": preset,
             "crf": str(crf),
             "tune": "fastdecode",
-            "x264-params": f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0",
+            # mbtree=0: on some CPUs x264's macroblock tree gives other bytes for the same frames from run to run.
+            "x264-params": f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:mbtree=0",
         }
         self._time_base = 1 / rate
         self.fps = float(rate)

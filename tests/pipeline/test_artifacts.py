@@ -59,3 +59,14 @@ def test_exclusions_are_none_before_dedup_and_refused_during_it(tmp_path):
     storage.write_parquet(files.exclusions, pa.Table.from_pylist([row], artifacts.EXCLUSIONS), artifacts.EXCLUSIONS)
     storage.write_json(files.dedup_marker, {"digest": "abc"})
     assert artifacts.read_exclusions(files) == ({"v"}, "abc")
+
+
+@pytest.mark.parametrize("folder", ["data/datasets/small", "s3://bucket/datasets/small"])
+def test_shards_of_a_subset_are_found_in_its_base(folder):
+    files = artifacts.DatasetFiles(folder, "small")
+    marker = {"shards": [{"path": "shards/small-000000"}, {"path": "../source/shards/source-000007"}]}
+    beside = folder.removesuffix("/small")
+    assert artifacts.shard_paths(files, marker) == [
+        f"{folder}/shards/small-000000",
+        f"{beside}/source/shards/source-000007",
+    ]
