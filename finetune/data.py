@@ -1,0 +1,91 @@
+"""A target split as training and evaluation need it: one label a video, undecodable ones by reason, reading ahead.
+
+N videos, K labels. The table of videos and the frame reader are pretraining's.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import pyarrow.compute as pc
+
+from pipeline import artifacts, storage
+from pipeline.config import ConfigError
+from pretrain.distributed import available_cores
+from pretrain.samples import Samples, open_samples
+
+MAX_READING_THREADS = 16
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Split:
+    """The train or test part of a target."""
+
+    samples: Samples
+    labels: np.ndarray
+    """int64 [N], the one label of each stored video."""
+    undecodable: dict[str, int]
+    """Videos of the user's table that are not stored, by reason."""
+
+    @property
+    def total(self) -> int:
+        """Videos in the user's table."""
+        return self.samples.total
+
+    @property
+    def digest(self) -> str:
+        return self.samples.digests["dataset"]
+
+
+def open_split(root: str, target: str, part: str) -> Split:
+    """`part` is "train" or "test". Raises ConfigError for a target that is missing, unfinished or multi-label."""
+    files = artifacts.target_files(root, target, part)
+    samples = open_samples(files, f"run `tagreel target --target {target}` first")
+    num_labels = np.diff(samples.label_offsets)
+    if (num_labels != 1).any():
+        first = int(np.flatnonzero(num_labels != 1)[0])
+        raise ConfigError(
+            f"video '{samples.key(first)}' of target '{target}' has {num_labels[first]} labels; a target needs exactly one "
+            "label a video"
+        )
+    return Split(samples, samples.label_ids.astype(np.int64), _undecodable(samples))
+
+
+def _undecodable(samples: Samples) -> dict[str, int]:
+    """Quarantined videos by reason, from the shards' indices; what was dropped for no stated reason keeps its name."""
+    counts: Counter[str] = Counter()
+    for shard in samples.shards:
+        index = storage.read_parquet(shard.removesuffix(".tar") + ".parquet", ["status", "reason"])
+        counts.update(index.filter(pc.not_equal(index["status"], "ok"))["reason"].to_pylist())
+    missing = samples.total - len(samples) - counts.total()
+    return dict(counts) | ({"not_stored": missing} if missing else {})
+
+
+def subset(samples: Samples, mask: np.ndarray) -> Samples:
+    """The same table for a training order in which a video has one slot where `mask`, bool [N], and none elsewhere."""
+    return replace(samples, columns={**samples.columns, "weight": mask.astype(np.float64)})
+
+
+def read_ahead(read: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """`map(read, items)`, in order, with the next few results being made by threads (decoders release the lock)."""
+    num_threads = min(MAX_READING_THREADS, max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
+    with ThreadPoolExecutor(num_threads) as pool:
+        pending = deque()
+        try:
+            for item in items:
+                pending.append(pool.submit(read, item))
+                if len(pending) > 2 * num_threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

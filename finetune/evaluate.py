@@ -1,0 +1,123 @@
+"""Ten clips a video, averaged (paper, Section 4); exact for any number of processes.
+
+Shape letters: B clips, T frames, K labels, D features, N videos. A video is one forward pass of its own, so the numbers
+do not depend on which process takes it or on what else is in a batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from finetune.data import read_ahead
+from pipeline import progress
+from pretrain import clips as clip_frames
+from pretrain.data import FrameReader
+from pretrain.distributed import World
+from pretrain.models import VideoResNet
+from pretrain.samples import SampleError
+from pretrain.transforms import centre_crop, normalise
+
+Compute = Callable[[Tensor], Tensor]  # clips [B, 3, T, H, W] → one row per clip [B, ...] or one for the video [...]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What was computed for each video that could be decoded, in the order asked for, on every process."""
+
+    samples: np.ndarray
+    """int64 [N], sample numbers."""
+    values: np.ndarray
+    """float32 [N, ...]."""
+    undecodable: dict[int, str]
+    """Sample number → reason, for the others."""
+
+
+def video_scores(
+    model: VideoResNet, reader: FrameReader, samples: Sequence[int], num_clips: int, world: World, precision: str = "fp32"
+) -> Outputs:
+    """Class probabilities of each video, float32 [N, K]: mean over its clips of the softmax.
+
+    The network is fully convolutional: at crops beyond the head's 7×7 map the softmax is also averaged over positions;
+    at 112×112 this is the plain head.
+    """
+
+    def score(clips_BCTHW: Tensor) -> Tensor:
+        return model.forward_grid(clips_BCTHW).float().softmax(dim=1).mean(dim=(0, 2, 3))
+
+    return for_each_video(score, model, reader, samples, num_clips, world, precision)
+
+
+def clip_features(
+    model: VideoResNet, reader: FrameReader, samples: Sequence[int], num_clips: int, world: World, precision: str = "fp32"
+) -> Outputs:
+    """Features before the final layer of each clip of each video, float32 [N, num_clips, D]."""
+
+    def features(clips_BCTHW: Tensor) -> Tensor:
+        return model.forward_features(clips_BCTHW).float()
+
+    return for_each_video(features, model, reader, samples, num_clips, world, precision)
+
+
+def for_each_video(
+    compute: Compute,
+    model: VideoResNet,
+    reader: FrameReader,
+    samples: Sequence[int],
+    num_clips: int,
+    world: World,
+    precision: str,
+) -> Outputs:
+    """`compute` on the clips of every video; rank r takes samples r, r + size, …, and all get all results."""
+    device, found = world.device, []
+
+    def read(sample: int) -> np.ndarray | str:
+        try:
+            return video_clips(reader, sample, num_clips)
+        except SampleError as error:
+            return getattr(error.__cause__, "reason", "unreadable")
+
+    model.eval()
+    mine = samples[world.rank :: world.size]
+    bar = progress.bar(read_ahead(read, mine), desc="videos", total=len(mine), unit="video")
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        for clips_or_reason in bar:
+            if isinstance(clips_or_reason, str):
+                found.append(clips_or_reason)
+            else:
+                found.append(compute(normalise(torch.from_numpy(clips_or_reason).to(device))).cpu().numpy())
+    return _collect(samples, found, world)
+
+
+def video_clips(reader: FrameReader, sample: int, num_clips: int) -> np.ndarray:
+    """Centre crops of uniformly placed clips, uint8 [num_clips, T, crop_px, crop_px, 3]; the video is decoded once.
+
+    Raises: SampleError when it cannot be read.
+    """
+    clip, num_frames, step = reader.clip, int(reader.samples.columns["num_frames"][sample]), reader.frame_step(sample)
+    starts = clip_frames.uniform_starts(num_frames, clip.length, num_clips, step)
+    wanted = np.array([clip_frames.clip_frames(start, clip.length, step, num_frames) for start in starts])
+    decoded, rows = np.unique(wanted, return_inverse=True)
+    frames_THWC = centre_crop(reader.read(sample, decoded.tolist()), clip.crop_px)
+    return frames_THWC[rows.reshape(wanted.shape)]
+
+
+def _collect(samples: Sequence[int], mine: list[np.ndarray | str], world: World) -> Outputs:
+    """Put the ranks' results back into one order."""
+    parts = [mine]
+    if world.size > 1:
+        parts = [None] * world.size
+        dist.all_gather_object(parts, mine)
+    merged = [parts[place % world.size][place // world.size] for place in range(len(samples))]
+    results = dict(zip(map(int, samples), merged, strict=True))
+    scored = {sample: value for sample, value in results.items() if not isinstance(value, str)}
+    return Outputs(
+        samples=np.array(list(scored), dtype=np.int64),
+        values=np.stack(list(scored.values())) if scored else np.empty((0, 0), np.float32),
+        undecodable={sample: reason for sample, reason in results.items() if isinstance(reason, str)},
+    )

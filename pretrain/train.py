@@ -1,0 +1,195 @@
+"""MAIN FLOW 2: shards → checkpoint. Weakly-supervised pretraining (paper, Section 3.3).
+
+    torchrun --nproc-per-node=8 -m pretrain.train --config run.json
+    python -m pretrain.train --config run.json            (one process: the same result up to rounding)
+
+What survives a restart is one number, the clips seen, with the weights and the momentum at that point: the order of the
+samples, their augmentation and the learning rate are functions of it.
+"""
+
+import signal
+from collections.abc import Sequence
+from itertools import islice
+
+import torch
+
+from pipeline import artifacts, progress, storage
+from pipeline.artifacts import RunFiles
+from pipeline.cli import run_stage
+from pipeline.config import ConfigError, PretrainConfig
+from pretrain import checkpoint
+from pretrain.data import MicrobatchSampler, Share, TrainingClips, microbatches
+from pretrain.distributed import World, joined
+from pretrain.engine import Engine, NonFiniteStepError
+from pretrain.models import BUILDERS, build_model, count
+from pretrain.reporter import Reporter
+from pretrain.samples import Samples, open_samples
+from pretrain.schedule import learning_rate, num_steps
+from pretrain.virtual_workers import VirtualWorkers
+
+EXIT_INTERRUPTED = 75   # told to stop (SIGTERM); a checkpoint was written, and the same command goes on from it
+
+
+def train(config: PretrainConfig) -> None:
+    """Train to the end of the recipe, from the newest checkpoint of the run if there is one."""
+    check(config)
+    with joined() as world, StopRequest() as stop:
+        recipe, files = config.recipe, artifacts.run_files(config.root, config.run)
+        workers = VirtualWorkers(recipe.virtual_workers, recipe.batch_per_gpu, world.rank, world.size)
+        samples = open_samples(
+            artifacts.dataset_files(config.root, config.dataset), f"run `tagreel build --dataset {config.dataset}` first"
+        )
+        if is_finished(config, files, samples, world):
+            progress.say(f"pretrain: run '{config.run}' is finished; nothing to do")
+            return
+
+        torch.manual_seed(recipe.seed)
+        model = build_model(config.model.name, samples.num_labels, config.model.width).to(world.device)
+        engine = Engine(model, world, recipe.momentum, recipe.weight_decay, recipe.precision)
+        clips_seen = saved = resume(engine, files)
+        announce(config, samples, workers, engine, clips_seen)
+
+        clips = TrainingClips(samples, config.clip, recipe.seed, config.cache_mb)
+        sampler = MicrobatchSampler(workers, clips_seen // workers.global_batch, num_steps(recipe))
+        loader = microbatches(clips, sampler, config.loader_workers, pin=world.device.type == "cuda")
+        reporter = Reporter(config, files, world, clips_seen)
+
+        while clips_seen < num_steps(recipe) * workers.global_batch:
+            mine = Share(islice(loader, len(workers.mine)), recipe.seed, world.device)
+            try:
+                rate = learning_rate(clips_seen, recipe)
+                result = engine.step(mine, workers.num_workers, rate, stop.asked)
+            except NonFiniteStepError as error:
+                raise diverged(error, mine, clips, clips_seen) from error
+            before, clips_seen = clips_seen, clips_seen + workers.global_batch
+            reporter.step(clips_seen, result, rate, mine.waited_s)
+            at_mark = before // config.checkpoint_clips != clips_seen // config.checkpoint_clips
+            if at_mark or result.stop_asked:
+                saved = save(engine, files, clips_seen, config.keep_last)
+            if result.stop_asked:
+                progress.say(f"pretrain: told to stop; saved at {clips_seen:,} clips, the same command goes on from there")
+                raise SystemExit(EXIT_INTERRUPTED)
+
+        if saved < clips_seen:
+            save(engine, files, clips_seen, config.keep_last)
+        finish(config, files, samples, clips_seen, reporter, world)
+
+
+# ---------------------------------------------------------------------------------------------- before the loop
+
+
+def check(config: PretrainConfig) -> None:
+    """Refuse what cannot work before anything is written."""
+    if config.clip.crop_px > min(config.clip.size_hw):
+        raise ConfigError(f"clip.crop_px = {config.clip.crop_px} does not fit into clip.size_hw = {config.clip.size_hw}")
+    if config.model.name not in BUILDERS:
+        raise ConfigError(f"unknown model.name = '{config.model.name}'; choices: {', '.join(BUILDERS)}")
+    if not storage.is_local(config.root):
+        raise ConfigError(f"checkpoints are written to local disks only; root = '{config.root}' is a URL")
+    for name in ("total_clips", "virtual_workers", "batch_per_gpu"):
+        if getattr(config.recipe, name) < 1:
+            raise ConfigError(f"recipe.{name} must be at least 1")
+
+
+def is_finished(config: PretrainConfig, files: RunFiles, samples: Samples, world: World) -> bool:
+    """Begin or take up the run's folder, on the first rank; true on all when there is nothing left to do."""
+    finished = torch.zeros(1, device=world.device)
+    if world.is_first:
+        finished += artifacts.open_stage(files.folder, files.marker, config, samples.digests) is not None
+    return bool(world.broadcast_(finished))
+
+
+def resume(engine: Engine, files: RunFiles) -> int:
+    """Take up the newest whole checkpoint; returns the clips seen, 0 without one."""
+    found = checkpoint.newest(files.checkpoints)
+    clips_seen = 0 if found is None else found.clips_seen
+    if clips_seen != int(engine.world.broadcast_(torch.tensor(clips_seen, device=engine.world.device))):
+        raise ConfigError(f"process {engine.world.rank} sees other checkpoints in '{files.checkpoints}' than the first one "
+                          "does: all processes of a run must share one disk")
+    if found is not None:
+        engine.load(found.model_tensors(), found.optimizer_tensors())
+    return clips_seen
+
+
+def announce(config: PretrainConfig, samples: Samples, workers: VirtualWorkers, engine: Engine, start: int) -> None:
+    """What is about to be done, for the person at the terminal."""
+    num_params, gmac = count(engine.model, config.clip.length, config.clip.crop_px)
+    progress.say_counts(f"pretrain: videos of '{samples.name}'", samples.total, len(samples), samples.dropped)
+    progress.say(
+        f"pretrain: {config.model.name}, {num_params / 1e6:.1f}M parameters, {gmac:.2f} GMAC a clip, "
+        f"{samples.num_labels} labels; {workers.num_workers} virtual workers × {workers.batch} clips on "
+        f"{workers.world_size} process(es), {engine.world.device}"
+        + (f"; resuming at {start:,} of {config.recipe.total_clips:,} clips" if start else "")
+    )
+
+
+# ---------------------------------------------------------------------------------------------- in the loop
+
+
+class StopRequest:
+    """Whether SIGTERM came, inside a `with` block: the step at hand is finished and saved first."""
+
+    def __enter__(self) -> "StopRequest":
+        self.asked = False
+        self.before = signal.signal(signal.SIGTERM, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self.before)
+
+    def _ask(self, *_: object) -> None:
+        self.asked = True
+
+
+def save(engine: Engine, files: RunFiles, clips_seen: int, keep_last: int) -> int:
+    """Write a checkpoint on the first rank; the others wait, so that none runs ahead of a restart. Returns its clips."""
+    if engine.world.is_first:
+        checkpoint.save(
+            files.checkpoints, clips_seen, engine.model.state_dict(), engine.optimizer_tensors(), keep_last
+        )
+    engine.world.barrier()
+    return clips_seen
+
+
+def diverged(error: NonFiniteStepError, share: Share, clips: TrainingClips, clips_seen: int) -> ConfigError:
+    """Names the step and, where single microbatches are at fault, their positions and videos."""
+    faults = [
+        f"positions {share.positions[number][0]}–{share.positions[number][-1]}: "
+        + ", ".join(clips.samples.key(clips.order(position)) for position in share.positions[number])
+        for number in error.microbatches
+    ]
+    return ConfigError(
+        f"training diverged after {clips_seen:,} clips ({error}); the checkpoints before it are kept. "
+        + ("Not finite were the losses at " + "; ".join(faults) if faults else "All losses of this process were finite.")
+        + " A lower recipe.lr_per_gpu or a longer recipe.warmup_clips may help."
+    )
+
+
+# ---------------------------------------------------------------------------------------------- after the loop
+
+
+def finish(
+    config: PretrainConfig, files: RunFiles, samples: Samples, clips_seen: int, reporter: Reporter, world: World
+) -> None:
+    """Write run.json, last of all, and say what was done."""
+    seconds, speed = reporter.close()
+    if world.is_first:
+        path = storage.join("checkpoints", f"{clips_seen:012d}")
+        counts = {"videos": samples.total, "kept": len(samples), "dropped": samples.dropped, "clips_seen": clips_seen}
+        artifacts.seal(
+            files.folder, files.marker, counts, checkpoint=path, num_labels=samples.num_labels, labels=samples.labels
+        )
+        progress.say(
+            f"pretrain: run '{config.run}' finished: {clips_seen:,} clips ({clips_seen / len(samples):.1f} passes over "
+            f"{len(samples):,} videos); this time {seconds:.0f} s at {speed:,.0f} clips/s; {files.folder}/{path}"
+        )
+    world.barrier()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line of the stage."""
+    run_stage(PretrainConfig, train, argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Ten-clip averaging in closed form with networks that can be computed by hand, and equality over processes."""
+
+import math
+import os
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+
+from finetune import evaluate
+from finetune.data import open_split, read_ahead
+from pipeline import video
+from pipeline.config import TransferConfig
+from pretrain.data import FrameReader
+from pretrain.distributed import World
+from pretrain.models import build_model
+from pretrain.transforms import MEAN_RGB, STD_RGB
+
+
+class MeanRed(nn.Module):
+    """Logits: (1000 × a clip's mean red, 0) left, the same at half the strength right of a grid of 1×2 positions."""
+
+    def forward_grid(self, clips_BCTHW: Tensor) -> Tensor:
+        red = 1000 * (clips_BCTHW[:, 0].mean(dim=(1, 2, 3)) * STD_RGB[0] + MEAN_RGB[0] - 0.85)
+        logits = torch.stack([red, torch.zeros_like(red)], dim=1)
+        return torch.stack([logits, logits / 2], dim=2)[:, :, None, :]
+
+
+def by_hand(data: bytes, config: TransferConfig) -> float:
+    """First probability: every clip cut out of the whole decoded video by the formula of the paper's ten clips."""
+    frames = video.read_video(data, config.clip.size_hw)
+    length, stride, side = config.clip.length, config.clip.stride, config.clip.crop_px
+    room = max(0, len(frames) - ((length - 1) * stride + 1))
+    probabilities = []
+    for number in range(10):
+        start = math.floor(number * room / 9)
+        clip = frames[[(start + i * stride) % len(frames) for i in range(length)], 2 : 2 + side, 4 : 4 + side]
+        red = 1000 * (clip[..., 0].mean() / 255 - 0.85)
+        probabilities += [1 / (1 + math.exp(-red)), 1 / (1 + math.exp(-red / 2))]
+    return float(np.mean(probabilities))
+
+
+def test_score_is_the_mean_of_the_softmax_over_clips_and_positions(config):
+    test = open_split(config.root, config.target, "test")
+    outputs = evaluate.video_scores(MeanRed(), FrameReader(test.samples, config.clip), [0, 4, 7], 10, World())
+    expected = [by_hand(test.samples.read(sample), config) for sample in (0, 4, 7)]
+    assert 0.01 < expected[0] < 0.99  # where a softmax of the mean would be another number
+    np.testing.assert_allclose(outputs.values[:, 0], expected, atol=1e-3)
+    np.testing.assert_allclose(outputs.values.sum(axis=1), 1, atol=1e-6)
+
+
+def test_each_video_is_decoded_once(config, monkeypatch):
+    reads = []
+
+    def read_clip(data: bytes, frames: list[int], size_hw: tuple[int, int]) -> np.ndarray:
+        reads.append(frames)
+        return np.zeros((len(frames), *size_hw, 3), np.uint8)
+
+    test = open_split(config.root, config.target, "test")
+    monkeypatch.setattr(video, "read_clip", read_clip)
+    evaluate.video_scores(MeanRed(), FrameReader(test.samples, config.clip), [0, 1, 2], 10, World())
+    assert len(reads) == 3
+    assert all(frames == sorted(set(frames)) for frames in reads)
+
+
+def test_undecodable_videos_are_named_with_their_reason(config):
+    test = open_split(config.root, config.target, "test")
+    assert test.undecodable == {"not_a_video": 1}
+    everything = range(len(test.samples))
+    outputs = evaluate.video_scores(MeanRed(), FrameReader(test.samples, config.clip), everything, 2, World())
+    garbage = test.samples.keys.to_pylist().index("test003")
+    assert outputs.undecodable == {garbage: "decode_error"}
+    assert sorted([*outputs.samples.tolist(), garbage]) == list(everything)
+
+
+def test_read_ahead_keeps_the_order_and_passes_errors_on():
+    assert list(read_ahead(lambda i: i * i, range(50))) == [i * i for i in range(50)]
+    with pytest.raises(ZeroDivisionError):
+        list(read_ahead(lambda i: 1 // (5 - i), range(50)))
+
+
+# ----------------------------------------------------------------------------------------- several processes
+
+
+def scored(config: TransferConfig, world: World) -> dict[str, np.ndarray]:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    model = build_model(config.model.name, 4, config.model.width)
+    test = open_split(config.root, config.target, "test")
+    reader = FrameReader(test.samples, config.clip)
+    scores = evaluate.video_scores(model, reader, range(len(test.samples)), 3, world)
+    few = evaluate.clip_features(model, reader, [5], 3, world)  # a process without any video
+    return {"samples": scores.samples, "scores": scores.values, "bad": np.array(list(scores.undecodable)), "few": few.values}
+
+
+def score_in_group(rank: int, size: int, config: TransferConfig, folder: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
+    np.savez(f"{folder}/{rank}.npz", **scored(config, World(rank, size)))
+    dist.destroy_process_group()
+
+
+@pytest.mark.distributed
+def test_two_processes_give_the_same_bits_as_one(config, tmp_path):
+    os.makedirs(tmp_path / "ranks")
+    alone = scored(config, World())
+    assert len(alone["scores"]) % 2 == 0
+    assert len(alone["scores"]) + len(alone["bad"]) == 23  # an odd number: one process has one video more
+    mp.spawn(score_in_group, (2, config, str(tmp_path / "ranks")), nprocs=2)
+    for rank in range(2):
+        with np.load(tmp_path / "ranks" / f"{rank}.npz") as found:
+            for name, expected in alone.items():
+                np.testing.assert_array_equal(found[name], expected)

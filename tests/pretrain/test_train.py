@@ -1,0 +1,174 @@
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+
+from pipeline import artifacts, storage
+from pipeline.config import ConfigError, to_dict
+from pipeline.progress import read_metrics
+from pretrain import checkpoint, distributed, train, transforms
+from pretrain.engine import Engine
+
+
+def weights(config, clips_seen: int) -> dict:
+    folder = artifacts.run_files(config.root, config.run).checkpoints
+    return safetensors.torch.load_file(f"{folder}/{clips_seen:012d}/model.safetensors")
+
+
+def assert_equal(a: dict, b: dict) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        assert torch.equal(a[name], b[name]), name
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """Sums of floats depend on how threads share them; with one thread a process adds like each of several does."""
+    monkeypatch.setattr(distributed, "available_cores", lambda: 1)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(root):
+    """Weights after 32 clips, trained without a break; by run name, made once."""
+    return {}
+
+
+def trained(named, uninterrupted) -> dict:
+    if not uninterrupted:
+        train.train(named("whole"))
+        uninterrupted.update(weights(named("whole"), 32))
+    return uninterrupted
+
+
+def test_a_run_leaves_the_artefact_that_the_map_promises(named, uninterrupted):
+    trained(named, uninterrupted)
+    files = artifacts.run_files(named("whole").root, "whole")
+    marker = storage.read_json(files.marker)
+    assert marker["counts"] == {
+        "videos": 24, "kept": 23, "dropped": {"overlaps_a_target": 0, "quarantined": 1}, "clips_seen": 32
+    }
+    assert (marker["checkpoint"], marker["num_labels"]) == ("checkpoints/000000000032", 3)
+    assert marker["input_digests"] == {"dataset": "d" * 16, "exclusions": ""}
+    assert checkpoint.newest(files.checkpoints).clips_seen == 32
+    lines = read_metrics(files.metrics)
+    assert [line["clips_seen"] for line in lines] == [8, 16, 24, 32]
+    assert [line["learning_rate"] for line in lines] == pytest.approx([0.02, 0.04, 0.02, 0.02])
+
+
+def test_a_stopped_run_ends_with_the_weights_of_one_that_never_stopped(named, uninterrupted, monkeypatch):
+    config = named("stopped")
+    step, calls = Engine.step, []
+
+    def step_until_killed(*arguments, **options):
+        calls.append(0)
+        if len(calls) == 4:   # after a checkpoint at 16 clips and one more step that is lost
+            raise KeyboardInterrupt
+        return step(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "step", step_until_killed)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(config)
+    assert checkpoint.newest(artifacts.run_files(config.root, config.run).checkpoints).clips_seen == 16
+    train.train(config)
+    assert_equal(weights(config, 32), trained(named, uninterrupted))
+    lines = read_metrics(artifacts.run_files(config.root, config.run).metrics)
+    assert [line["clips_seen"] for line in lines] == [8, 16, 24, 32]
+
+
+def test_a_finished_run_is_left_alone_and_another_config_is_refused(named, uninterrupted, capsys):
+    trained(named, uninterrupted)
+    before = os.stat(artifacts.run_files(named("whole").root, "whole").marker)
+    capsys.readouterr()
+    train.train(dataclasses.replace(named("whole"), cache_mb=8, loader_workers=1))
+    assert "nothing to do" in capsys.readouterr().out
+    assert os.stat(artifacts.run_files(named("whole").root, "whole").marker) == before
+    with pytest.raises(ConfigError, match=r"recipe.lr_per_gpu: 0.02 → 0.03"):
+        train.train(named("whole", lr_per_gpu=0.03))
+
+
+def test_memory_for_decoded_videos_and_loader_workers_do_not_change_the_weights(named, uninterrupted):
+    config = dataclasses.replace(named("kept"), cache_mb=16, loader_workers=1)
+    train.train(config)
+    assert_equal(weights(config, 32), trained(named, uninterrupted))
+
+
+def test_divergence_names_positions_and_videos_and_keeps_what_was_saved(named, monkeypatch):
+    config = named("diverged", total_clips=48)
+    normalise = transforms.normalise
+    calls = []
+
+    def poisoned(clips):
+        calls.append(0)
+        return normalise(clips) * (float("nan") if len(calls) == 6 else 1.0)   # second worker of the third step
+
+    monkeypatch.setattr(transforms, "normalise", poisoned)
+    with pytest.raises(ConfigError, match=r"diverged after 16 clips.*positions 20–23: v00\d\d, v00\d\d, v00\d\d, v00\d\d"):
+        train.train(config)
+    assert checkpoint.newest(artifacts.run_files(config.root, config.run).checkpoints).clips_seen == 16
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"clip": {"crop_px": 64}}, "crop_px = 64 does not fit"),
+        ({"model": {"name": "resnet50"}}, "unknown model.name = 'resnet50'; choices: r2plus1d_10"),
+        ({"root": "s3://bucket/root"}, "local disks only"),
+        ({"recipe": {"batch_per_gpu": 0}}, "batch_per_gpu must be at least 1"),
+    ],
+)
+def test_impossible_configs_are_refused_before_anything_is_written(config, change, message):
+    for name, value in change.items():
+        changed = dataclasses.replace(getattr(config, name), **value) if isinstance(value, dict) else value
+        impossible = dataclasses.replace(config, **{name: changed}, run="impossible")
+    with pytest.raises(ConfigError, match=message):
+        train.train(impossible)
+    assert not Path(artifacts.run_files(config.root, "impossible").folder).exists()
+
+
+# ------------------------------------------------------------------------------------------- several processes
+
+
+def start(config, tmp_path, num_processes: int = 1) -> subprocess.Popen:
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(to_dict(config)))
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}"]
+    command = [sys.executable, *(launcher if num_processes > 1 else []), "-m", "pretrain.train", "--config", str(path)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+@pytest.mark.distributed
+def test_two_processes_train_what_one_does(named, uninterrupted, tmp_path):
+    config = named("two")
+    process = start(config, tmp_path, num_processes=2)   # on one core each
+    output = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, output
+    assert output.count("finished") == 1
+    ours, one = weights(config, 32), trained(named, uninterrupted)
+    for name, tensor in one.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=1e-5, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+
+
+@pytest.mark.distributed
+def test_sigterm_saves_and_exits_with_a_status_of_its_own(named, tmp_path):
+    config = named("told", total_clips=8_000_000)
+    process = start(config, tmp_path)
+    metrics = artifacts.run_files(config.root, config.run).metrics
+    deadline = time.monotonic() + 60
+    while not (os.path.exists(metrics) and os.path.getsize(metrics)) and time.monotonic() < deadline:
+        if process.poll() is not None or checkpoint.newest(Path(metrics).with_name("checkpoints")):
+            break
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == train.EXIT_INTERRUPTED, output
+    saved = checkpoint.newest(artifacts.run_files(config.root, config.run).checkpoints).clips_seen
+    assert f"saved at {saved:,} clips" in output
