@@ -1,0 +1,194 @@
+"""Frame matches → how much of each source video is in each target video.
+
+Frames of one video that have the same codes are one *occurrence* with a count: matches are found per distinct code, spread
+to the occurrences on both sides, checked with the 256-bit codes, and summed up to pairs of videos. Raw matches live only
+inside `compare`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from dedup import census
+from dedup.census import SIGNATURE_FPS, Signature
+from dedup.lsh import CodeIndex
+
+CHUNK_PAIRS = 1 << 20  # occurrence pairs checked at a time: bounds memory
+
+
+@dataclass(frozen=True)
+class View:
+    """How source codes are changed before they are compared."""
+
+    name: str
+    of_codes64: Callable[[np.ndarray], np.ndarray]
+    of_codes256: Callable[[np.ndarray], np.ndarray]
+
+
+PLAIN = View("plain", lambda codes: codes, lambda codes: codes)
+MIRRORED = View("mirrored", census.mirrored, census.mirrored256)
+# Nobody uploads videos upside down, so what an upside-down source still matches is chance: the rate of false matches.
+FLIPPED = View("flipped", census.flipped, census.flipped256)
+TURNED = View(
+    "turned", lambda codes: census.flipped(census.mirrored(codes)),
+    lambda codes: census.flipped256(census.mirrored256(codes)),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Informative frames of N videos as P occurrences of C distinct codes, sorted by code."""
+
+    num_frames: np.ndarray  # int64 [N], all frames
+    num_valid: np.ndarray  # int64 [N], informative frames
+    codes: np.ndarray  # uint64 [C], ascending
+    offsets: np.ndarray  # int64 [C + 1]: occurrences of code c are rows offsets[c] to offsets[c + 1]
+    video: np.ndarray  # int64 [P]
+    codes256: np.ndarray  # uint64 [P, 4]
+    count: np.ndarray  # int64 [P], frames of the occurrence
+    first: np.ndarray  # int64 [P], its first frame
+    last: np.ndarray  # int64 [P], its last frame
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """M pairs of videos with matching frames, and the matched target codes; rows refer to the two `Frames`."""
+
+    source: np.ndarray  # int64 [M]
+    target: np.ndarray  # int64 [M]
+    matched: np.ndarray  # int64 [M], matched source frames
+    span: np.ndarray  # float64 [M, 2], seconds in the source from the first to the end of the last matched frame
+    target_matched: np.ndarray  # int64 [M], matched target frames
+    target_span: np.ndarray  # float64 [M, 2]
+    min_distance: np.ndarray  # int64 [M]
+    best_s: np.ndarray  # float64 [M, 2], seconds of the closest two frames in source and target
+    code: np.ndarray  # int64 [K], rows of matched target codes
+    code_videos: np.ndarray  # int64 [K], source videos that match each
+
+
+def gather(signatures: Iterable[Signature]) -> Frames:
+    """Occurrences of all informative frames of some videos."""
+    signatures = list(signatures)
+    valid = [np.flatnonzero(census.informative(s.quality)) for s in signatures]
+    num_valid = np.array([len(frames) for frames in valid], np.int64)
+    video = np.repeat(np.arange(len(signatures)), num_valid)
+    frame = _concatenate(valid, np.int64, (0,))
+    codes = _concatenate([s.codes64[rows] for s, rows in zip(signatures, valid, strict=True)], np.uint64, (0,))
+    fine = _concatenate([s.codes256[rows] for s, rows in zip(signatures, valid, strict=True)], np.uint64, (0, 4))
+
+    order = np.lexsort((frame, *fine.T, video, codes))
+    video, frame, codes, fine = video[order], frame[order], codes[order], fine[order]
+    begins = _changes(codes, video, *fine.T)
+    ends = np.append(begins, len(codes))[1:]
+    distinct, offsets = np.unique(codes[begins], return_index=True)
+    return Frames(
+        num_frames=np.array([len(s.codes64) for s in signatures], np.int64),
+        num_valid=num_valid,
+        codes=distinct,
+        offsets=np.append(offsets, len(begins)),
+        video=video[begins],
+        codes256=fine[begins],
+        count=ends - begins,
+        first=frame[begins],
+        last=frame[ends - 1],
+    )
+
+
+def compare(source: Frames, target: Frames, index: CodeIndex, view: View, max_fine_distance: int | None) -> Pairs:
+    """Pairs of videos that share at least one frame.
+
+    Args:
+        index: of `target.codes`; its radius is what counts as a match of 64-bit codes.
+        max_fine_distance: matches must also be this near in their 256-bit codes; None does without.
+    """
+    num_target, num_occurrences = max(1, len(target.num_frames)), max(1, len(target.video))
+    fine = view.of_codes256(source.codes256) if max_fine_distance is not None else source.codes256
+    sides, target_sides, best = [], [], []
+    for s, t, distance in _occurrence_pairs(source, target, *_join(source, target, index, view)):
+        if max_fine_distance is not None:
+            near = np.bitwise_count(fine[s] ^ target.codes256[t]).sum(1) <= max_fine_distance
+            s, t, distance = s[near], t[near], distance[near]
+        sides.append(np.unique(s * num_target + target.video[t]))
+        target_sides.append(np.unique(source.video[s] * num_occurrences + t))
+        best.append(
+            _closest(source.video[s] * num_target + target.video[t], distance, source.first[s], target.first[t])
+        )
+    s, t_video = np.divmod(np.unique(_concatenate(sides, np.int64, (0,))), num_target)
+    s_video, t = np.divmod(np.unique(_concatenate(target_sides, np.int64, (0,))), num_occurrences)
+    pair, matched, span = _sum_by_pair(source.video[s] * num_target + t_video, source, s)
+    _, target_matched, target_span = _sum_by_pair(s_video * num_target + target.video[t], target, t)
+    closest = _closest(*_concatenate(best, np.int64, (4, 0), axis=1))
+    code, code_videos = _count_videos(np.searchsorted(target.offsets, t, "right") - 1, s_video)
+    return Pairs(
+        *np.divmod(pair, num_target), matched, span, target_matched, target_span,
+        closest[1], closest[2:].T / SIGNATURE_FPS, code, code_videos,
+    )  # fmt: skip
+
+
+def is_overlap(matched: np.ndarray, valid: np.ndarray, min_overlap: float, min_frames: int) -> np.ndarray:
+    """bool [M]: matched frames are at least this share of the valid ones and this many (or all, if there are fewer)."""
+    return (matched / np.maximum(valid, 1) >= min_overlap) & (matched >= np.minimum(min_frames, np.maximum(valid, 1)))
+
+
+# ------------------------------------------------------------------------------------------------------- steps
+
+
+def _join(source: Frames, target: Frames, index: CodeIndex, view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Matching codes: (row of source.codes, row of target.codes, distance), int64 [H] each."""
+    queries = view.of_codes64(source.codes)
+    q, c = index.join(queries)
+    return q, c, np.bitwise_count(queries[q] ^ target.codes[c]).astype(np.int64)
+
+
+def _occurrence_pairs(
+    source: Frames, target: Frames, q: np.ndarray, c: np.ndarray, distance: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Matching codes → every pair of their occurrences, in chunks: (source row, target row, distance)."""
+    num_source, num_target = np.diff(source.offsets)[q], np.diff(target.offsets)[c]
+    ends = np.cumsum(num_source * num_target)
+    total = int(ends[-1]) if len(ends) else 0
+    for begin in range(0, total, CHUNK_PAIRS):
+        flat = np.arange(begin, min(begin + CHUNK_PAIRS, total))
+        hit = np.searchsorted(ends, flat, "right")
+        within_source, within_target = np.divmod(
+            flat - (ends[hit] - num_source[hit] * num_target[hit]), num_target[hit]
+        )
+        yield source.offsets[q[hit]] + within_source, target.offsets[c[hit]] + within_target, distance[hit]
+
+
+def _sum_by_pair(pair: np.ndarray, frames: Frames, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Distinct pairs, ascending, with the frames of their occurrences `rows` and the span these cover in seconds."""
+    order = np.argsort(pair, kind="stable")
+    pair, rows = pair[order], rows[order]
+    begins = _changes(pair)
+    if not len(begins):
+        return pair, pair, np.empty((0, 2))
+    start, end = np.minimum.reduceat(frames.first[rows], begins), np.maximum.reduceat(frames.last[rows], begins) + 1
+    return pair[begins], np.add.reduceat(frames.count[rows], begins), np.stack([start, end], 1) / SIGNATURE_FPS
+
+
+def _closest(pair: np.ndarray, distance: np.ndarray, frame: np.ndarray, target_frame: np.ndarray) -> np.ndarray:
+    """int64 [4, M]: of each distinct pair the match of least distance (the earliest of equals), pairs ascending."""
+    order = np.lexsort((target_frame, frame, distance, pair))
+    return np.stack([pair, distance, frame, target_frame])[:, order[_changes(pair[order])]]
+
+
+def _count_videos(code: np.ndarray, video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct codes and the number of distinct videos that occur with each."""
+    num_videos = int(video.max()) + 1 if len(video) else 1
+    return np.unique(np.unique(code * num_videos + video) // num_videos, return_counts=True)
+
+
+def _changes(*columns: np.ndarray) -> np.ndarray:
+    """Rows at which any of some sorted columns takes a new value, the first row included."""
+    new = np.ones(len(columns[0]), bool)
+    if len(new):
+        new[1:] = np.any([column[1:] != column[:-1] for column in columns], axis=0)
+    return np.flatnonzero(new)
+
+
+def _concatenate(arrays: list[np.ndarray], kind: type, empty_shape: tuple[int, ...], axis: int = 0) -> np.ndarray:
+    return np.concatenate([np.empty(empty_shape, kind), *arrays], axis=axis)
