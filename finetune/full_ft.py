@@ -24,9 +24,6 @@ from pretrain.engine import Engine, NonFiniteStepError, StepResult
 from pretrain.models import VideoResNet
 from pretrain.virtual_workers import VirtualWorkers
 
-WORKER_BATCH = 16  # clips per batch-norm batch, at most (paper, Tables 8–11: 16 per GPU)
-
-
 def learning_rate(passes: float, peak: float, config: TransferConfig) -> float:
     """Rate after `passes` passes: linear from 0 to `peak` over the warm-up, then `decay_factor` at each reduction.
 
@@ -44,12 +41,15 @@ def num_steps(num_videos: int, config: TransferConfig) -> int:
 
 
 def share_batch(config: TransferConfig, world: World) -> VirtualWorkers:
-    """The batch as virtual workers, whose size does not depend on the number of processes: as large as divides it, ≤ 16."""
-    size = max(size for size in range(1, WORKER_BATCH + 1) if config.batch % size == 0)
-    if (config.batch // size) % world.size:
-        raise ConfigError(f"batch = {config.batch} is {config.batch // size} × {size} clips, which {world.size} processes "
-                          f"cannot share evenly; batch = {size * world.size} would do")
-    return VirtualWorkers(config.batch // size, size, world.rank, world.size)
+    """The batch as virtual workers of `batch_per_gpu` clips, whatever the number of processes."""
+    num_workers, rest = divmod(config.batch, config.batch_per_gpu)
+    if rest or num_workers % world.size:
+        multiple = config.batch_per_gpu * world.size
+        raise ConfigError(
+            f"batch = {config.batch} does not divide into {config.batch_per_gpu} clips (batch_per_gpu) × a multiple of "
+            f"{world.size} processes; batch = {multiple * max(1, round(config.batch / multiple))} would do"
+        )
+    return VirtualWorkers(num_workers, config.batch_per_gpu, world.rank, world.size)
 
 
 def fit(

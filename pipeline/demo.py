@@ -26,7 +26,7 @@ class DemoConfig:
     """Pretraining videos of each point."""
     seeds: tuple[int, ...] = (0,)
     """Each point is run once per seed."""
-    total_clips: int = 16_384
+    total_clips: int = 20_480
     """Length of each pretraining run in clips seen."""
     world_seed: int = 0
     """Another seed is another platform."""

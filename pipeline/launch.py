@@ -57,13 +57,18 @@ def command(name: str, module: str, config: Any, folder: str, num_processes: int
 def run(step: Command) -> None:
     """Write the config and run the stage, its progress on this terminal."""
     storage.write_json(step.config_path, configs.to_dict(step.config))
-    # One thread per process and core: torchrun's own default is 1, and Arrow, BLAS and torch would each start more.
-    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
-    status = subprocess.run(step.argv, env=environment, check=False).returncode
+    status = subprocess.run(step.argv, env=_environment(step), check=False).returncode
     if status:
         raise CommandFailed(
             f"'{step.name}' failed with status {status}; its message is above. The command was:\n  {step.line()}"
         )
+
+
+def _environment(step: Command) -> dict[str, str]:
+    """Processes that share this machine's cores also share its threads; torchrun would warn and take one each."""
+    processes = next((int(word.split("=")[1]) for word in step.argv if word.startswith("--nproc-per-node=")), 0)
+    threads = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // processes))} if processes else {}
+    return {**threads, **os.environ}
 
 
 # ------------------------------------------------------------------------------------------------ sweeps

@@ -103,6 +103,7 @@ def config(root) -> TransferConfig:
         warmup_passes=4,
         decay_passes=(15,),
         batch=8,
+        batch_per_gpu=8,
         cache_mb=64,
         seed=1,
     )
