@@ -39,7 +39,12 @@ class Outputs:
 
 
 def video_scores(
-    model: VideoResNet, reader: FrameReader, samples: Sequence[int], num_clips: int, world: World, precision: str = "fp32"
+    model: VideoResNet,
+    reader: FrameReader,
+    samples: Sequence[int],
+    num_clips: int,
+    world: World,
+    precision: str = "fp32",
 ) -> Outputs:
     """Class probabilities of each video, float32 [N, K]: mean over its clips of the softmax.
 
@@ -54,7 +59,12 @@ def video_scores(
 
 
 def clip_features(
-    model: VideoResNet, reader: FrameReader, samples: Sequence[int], num_clips: int, world: World, precision: str = "fp32"
+    model: VideoResNet,
+    reader: FrameReader,
+    samples: Sequence[int],
+    num_clips: int,
+    world: World,
+    precision: str = "fp32",
 ) -> Outputs:
     """Features before the final layer of each clip of each video, float32 [N, num_clips, D]."""
 

@@ -50,8 +50,10 @@ def training_features(
     )
     if outputs.undecodable:
         sample, reason = next(iter(outputs.undecodable.items()))
-        raise StorageError(f"{len(outputs.undecodable)} stored training videos cannot be read; the first is "
-                           f"{train.samples.describe(sample)} ({reason})")
+        raise StorageError(
+            f"{len(outputs.undecodable)} stored training videos cannot be read; the first is "
+            f"{train.samples.describe(sample)} ({reason})"
+        )
     return outputs.values
 
 

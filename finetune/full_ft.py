@@ -24,6 +24,7 @@ from pretrain.engine import Engine, NonFiniteStepError, StepResult
 from pretrain.models import VideoResNet
 from pretrain.virtual_workers import VirtualWorkers
 
+
 def learning_rate(passes: float, peak: float, config: TransferConfig) -> float:
     """Rate after `passes` passes: linear from 0 to `peak` over the warm-up, then `decay_factor` at each reduction.
 
@@ -79,7 +80,9 @@ def fit(
     try:
         model, account = train_at(chosen, config, new_model(), train, everything, reader, world, metrics)
     except NonFiniteStepError as error:
-        raise ConfigError(f"fine-tuning diverged at learning rate {chosen:g} ({error}); lower learning_rates") from error
+        raise ConfigError(
+            f"fine-tuning diverged at learning rate {chosen:g} ({error}); lower learning_rates"
+        ) from error
     return Fitted(model, chosen, trials, account)
 
 
@@ -126,8 +129,12 @@ class PassLog:
         self.passes_done, self.results = math.floor(passes), []
         if self.metrics is not None:
             self.metrics.write(
-                peak_rate=self.peak, videos=self.num_videos, passes=self.passes_done, learning_rate=rate,
-                loss=self.loss, accuracy=self.accuracy,
+                peak_rate=self.peak,
+                videos=self.num_videos,
+                passes=self.passes_done,
+                learning_rate=rate,
+                loss=self.loss,
+                accuracy=self.accuracy,
             )
 
 

@@ -84,8 +84,10 @@ def search(
     trials = []
     for value in values:
         trials.append(_trial(value, scores_with(value), labels))
-        say(f"  {name} {value:g}: held-out top-1 {trials[-1].score:.1%} of {len(labels)} videos, "
-            f"cross-entropy {trials[-1].loss:.3f}")
+        say(
+            f"  {name} {value:g}: held-out top-1 {trials[-1].score:.1%} of {len(labels)} videos, "
+            f"cross-entropy {trials[-1].loss:.3f}"
+        )
     return min(trials, key=lambda trial: (-trial.score, trial.loss)).value, trials
 
 

@@ -109,13 +109,17 @@ def open_start(config: TransferConfig) -> Start:
         return Start(config.model, config.clip, None, {})
     files = artifacts.run_files(config.root, config.run)
     marker = artifacts.read_marker(
-        files.marker, f"run `tagreel pretrain --run {config.run}` to its end (or name a run that starts with '{SCRATCH}')"
+        files.marker,
+        f"run `tagreel pretrain --run {config.run}` to its end (or name a run that starts with '{SCRATCH}')",
     )
     found = checkpoint.newest(files.checkpoints)
     if found is None or found.clips_seen != marker["counts"]["clips_seen"]:
-        raise ConfigError(f"the final checkpoint of run '{config.run}', '{marker['checkpoint']}', is missing or damaged")
-    model, clip = (configs.from_dict(kind, marker["config"][name])
-                   for kind, name in ((ModelConfig, "model"), (ClipConfig, "clip")))
+        raise ConfigError(
+            f"the final checkpoint of run '{config.run}', '{marker['checkpoint']}', is missing or damaged"
+        )
+    model, clip = (
+        configs.from_dict(kind, marker["config"][name]) for kind, name in ((ModelConfig, "model"), (ClipConfig, "clip"))
+    )
     return Start(model, clip, found, {"run": marker["digest"]})
 
 
@@ -159,8 +163,10 @@ def pass_log(folder: str, world: World) -> Iterator[progress.MetricsFile | None]
 def announce(config: TransferConfig, start: Start, train: Split, test: Split) -> None:
     """What is about to be done, for the person at the terminal."""
     origin = f"run '{config.run}'" if start.checkpoint else "random weights"
-    progress.say(f"transfer: {origin}, {start.model.name}, to '{config.target}' by {config.protocol}, "
-                 f"{train.samples.num_labels} labels")
+    progress.say(
+        f"transfer: {origin}, {start.model.name}, to '{config.target}' by {config.protocol}, "
+        f"{train.samples.num_labels} labels"
+    )
     progress.say_counts("transfer: training videos", train.total, len(train.samples), train.undecodable)
     progress.say_counts("transfer: test videos", test.total, len(test.samples), test.undecodable)
 
@@ -202,12 +208,18 @@ def write(
         model=dataclasses.asdict(start.model),
         clip=dataclasses.asdict(start.clip),
         num_train_videos=len(train.samples),
-        versions={"torch": torch.__version__, "torchvision": _version("torchvision"), "python": platform.python_version()},
+        versions={
+            "torch": torch.__version__,
+            "torchvision": _version("torchvision"),
+            "python": platform.python_version(),
+        },
         seconds=seconds,
     )
     low, high = measured["top1_interval"]
-    progress.say(f"transfer: top-1 {measured['top1']:.1%} ({low:.1%} to {high:.1%}), top-5 {measured['top5']:.1%}, "
-                 f"mean class accuracy {measured['mean_class_accuracy']:.1%}; {result_path(folder)}")
+    progress.say(
+        f"transfer: top-1 {measured['top1']:.1%} ({low:.1%} to {high:.1%}), top-5 {measured['top5']:.1%}, "
+        f"mean class accuracy {measured['mean_class_accuracy']:.1%}; {result_path(folder)}"
+    )
 
 
 def predictions(test: Split, outputs: Outputs) -> pa.Table:

@@ -20,13 +20,17 @@ class DemoConfig:
 
     root: str = "demo"
     """Folder for the platform and all artefacts."""
-    num_posts: int = 2900
+    num_posts: int = 2800
     """Posts on the platform."""
+    train_videos_per_class: int = 5
+    """Training videos of each of the target's 12 verbs."""
+    test_videos_per_class: int = 40
+    """Test videos of each of the target's 12 verbs."""
     sizes: tuple[int, ...] = (128, 512, 2048)
     """Pretraining videos of each point."""
     seeds: tuple[int, ...] = (0,)
     """Each point is run once per seed."""
-    total_clips: int = 20_480
+    total_clips: int = 18_432
     """Length of each pretraining run in clips seen."""
     world_seed: int = 0
     """Another seed is another platform."""
@@ -40,9 +44,7 @@ def demo(config: DemoConfig) -> str:
     """Run what is missing of the demo; returns the path of report.html."""
     started = time.monotonic()
     workers = config.num_workers or os.cpu_count() or 1
-    world = write_world(
-        WorldConfig(seed=config.world_seed, num_posts=config.num_posts), f"{config.root}/world", workers
-    )
+    world = write_world(_world(config), f"{config.root}/world", workers)
     progress.say(f"platform: {world.counts}")
 
     sweep = _sweep(config, world, workers)
@@ -64,6 +66,15 @@ def demo(config: DemoConfig) -> str:
     report = write_report(folder, config.root)["html"]
     progress.say(f"demo done in {time.monotonic() - started:.0f} s\nreport: {os.path.abspath(report)}")
     return report
+
+
+def _world(config: DemoConfig) -> WorldConfig:
+    return WorldConfig(
+        seed=config.world_seed,
+        num_posts=config.num_posts,
+        train_videos_per_class=config.train_videos_per_class,
+        test_videos_per_class=config.test_videos_per_class,
+    )
 
 
 def _sweep(config: DemoConfig, world: WorldSummary, workers: int) -> SweepConfig:

@@ -31,14 +31,14 @@ def ig_kinetics_65m(root: str = "tagreel-data") -> SweepConfig:
 
 
 def demo(root: str, posts: str, seed_labels: str, num_workers: int, num_processes: int) -> SweepConfig:
-    """The main job at a size that two cores finish in minutes: small pictures, a narrow 10-layer R(2+1)D, 20K clips a run."""
+    """The main job at a size that two cores finish in minutes: small pictures, a narrow 10-layer R(2+1)D, 18K clips a run."""
     clip = ClipConfig(length=8, stride=1, fps=8.0, size_hw=(36, 36), crop_px=32)
     execution = ExecutionConfig(num_workers=num_workers)
     storage = demo_storage()
     sampling = SamplingConfig(min_videos=8)
     source = SourceConfig(name="platform", posts=posts, seed_labels=seed_labels)
     recipe = RecipeConfig(
-        total_clips=20_480,
+        total_clips=18_432,
         virtual_workers=2,
         batch_per_gpu=16,
         lr_per_gpu=0.05,
@@ -69,9 +69,9 @@ def demo(root: str, posts: str, seed_labels: str, num_workers: int, num_processe
             held_out=0.2,  # of 60 videos: one of each label
             learning_rates=(0.03, 0.1),
             l2=(0.01, 0.1, 1.0),
-            passes=48,
+            passes=40,
             warmup_passes=8,
-            decay_passes=(20, 10),
+            decay_passes=(16, 8),
             batch=16,
             batch_per_gpu=8,
             cache_mb=512,

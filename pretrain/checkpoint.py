@@ -64,7 +64,7 @@ def save(
     content = {"clips_seen": clips_seen, **state, "sha256": digests}
     _write_durably(temporary / STATE, (json.dumps(content, indent=1) + "\n").encode())
     sync_folder(str(temporary))
-    shutil.rmtree(final, ignore_errors=True)   # only ever a damaged one: a whole one would have been resumed from
+    shutil.rmtree(final, ignore_errors=True)  # only ever a damaged one: a whole one would have been resumed from
     os.rename(temporary, final)
     sync_folder(str(folder))
     for old in _folders(folder)[: -max(2, keep_last)]:

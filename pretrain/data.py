@@ -152,9 +152,7 @@ class MicrobatchSampler(Sampler):
 
 def microbatches(dataset: Dataset, sampler: Sampler, loader_workers: int = 0, pin: bool = False) -> Iterator[Batch]:
     """`Batch`es in the sampler's order, read ahead by `loader_workers` processes (0: read here, when asked for)."""
-    loader = DataLoader(
-        dataset, batch_sampler=sampler, num_workers=loader_workers, collate_fn=_as_is, pin_memory=pin
-    )
+    loader = DataLoader(dataset, batch_sampler=sampler, num_workers=loader_workers, collate_fn=_as_is, pin_memory=pin)
     return iter(loader)
 
 

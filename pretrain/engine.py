@@ -16,8 +16,8 @@ from pretrain.distributed import World
 from pretrain.sgd import FlatSgd
 from pretrain.virtual_workers import RunningStatistics
 
-Loss = Callable[[Tensor, Tensor], Tensor]   # (logits [B, K], labels) → mean loss, a scalar
-NUM_SCALARS = 3                             # loss, share of right labels, processes that ask to stop
+Loss = Callable[[Tensor, Tensor], Tensor]  # (logits [B, K], labels) → mean loss, a scalar
+NUM_SCALARS = 3  # loss, share of right labels, processes that ask to stop
 
 
 class NonFiniteStepError(ArithmeticError):
@@ -70,7 +70,7 @@ class Engine:
         self.flat = torch.zeros(sum(sizes), device=world.device)
         self.gradients, self.collected, self.scalars = self.flat.split(sizes)
         for name, view in self.sgd.views(self.gradients).items():
-            self.sgd.parameters[name].grad = view   # backward passes add up here
+            self.sgd.parameters[name].grad = view  # backward passes add up here
 
     def step(
         self, microbatches: Iterable[tuple[Tensor, Tensor]], num_workers: int, rate: float, ask_stop: bool = False

@@ -27,7 +27,7 @@ from pretrain.samples import Samples, open_samples
 from pretrain.schedule import learning_rate, num_steps
 from pretrain.virtual_workers import VirtualWorkers
 
-EXIT_INTERRUPTED = 75   # told to stop (SIGTERM); a checkpoint was written, and the same command goes on from it
+EXIT_INTERRUPTED = 75  # told to stop (SIGTERM); a checkpoint was written, and the same command goes on from it
 
 
 def train(config: PretrainConfig) -> None:
@@ -37,7 +37,8 @@ def train(config: PretrainConfig) -> None:
         recipe, files = config.recipe, artifacts.run_files(config.root, config.run)
         workers = VirtualWorkers(recipe.virtual_workers, recipe.batch_per_gpu, world.rank, world.size)
         samples = open_samples(
-            artifacts.dataset_files(config.root, config.dataset), f"run `tagreel build --dataset {config.dataset}` first"
+            artifacts.dataset_files(config.root, config.dataset),
+            f"run `tagreel build --dataset {config.dataset}` first",
         )
         if is_finished(config, files, samples, world):
             progress.say(f"pretrain: run '{config.run}' is finished; nothing to do")
@@ -67,7 +68,9 @@ def train(config: PretrainConfig) -> None:
             if at_mark or result.stop_asked:
                 saved = save(engine, files, clips_seen, config.keep_last)
             if result.stop_asked:
-                progress.say(f"pretrain: told to stop; saved at {clips_seen:,} clips, the same command goes on from there")
+                progress.say(
+                    f"pretrain: told to stop; saved at {clips_seen:,} clips, the same command goes on from there"
+                )
                 raise SystemExit(EXIT_INTERRUPTED)
 
         if saved < clips_seen:
@@ -81,7 +84,9 @@ def train(config: PretrainConfig) -> None:
 def check(config: PretrainConfig) -> None:
     """Refuse what cannot work before anything is written."""
     if config.clip.crop_px > min(config.clip.size_hw):
-        raise ConfigError(f"clip.crop_px = {config.clip.crop_px} does not fit into clip.size_hw = {config.clip.size_hw}")
+        raise ConfigError(
+            f"clip.crop_px = {config.clip.crop_px} does not fit into clip.size_hw = {config.clip.size_hw}"
+        )
     if config.model.name not in BUILDERS:
         raise ConfigError(f"unknown model.name = '{config.model.name}'; choices: {', '.join(BUILDERS)}")
     if not storage.is_local(config.root):
@@ -104,8 +109,10 @@ def resume(engine: Engine, files: RunFiles) -> int:
     found = checkpoint.newest(files.checkpoints)
     clips_seen = 0 if found is None else found.clips_seen
     if clips_seen != int(engine.world.broadcast_(torch.tensor(clips_seen, device=engine.world.device))):
-        raise ConfigError(f"process {engine.world.rank} sees other checkpoints in '{files.checkpoints}' than the first one "
-                          "does: all processes of a run must share one disk")
+        raise ConfigError(
+            f"process {engine.world.rank} sees other checkpoints in '{files.checkpoints}' than the first one "
+            "does: all processes of a run must share one disk"
+        )
     if found is not None:
         engine.load(found.model_tensors(), found.optimizer_tensors())
     return clips_seen
@@ -144,9 +151,7 @@ class StopRequest:
 def save(engine: Engine, files: RunFiles, clips_seen: int, keep_last: int) -> int:
     """Write a checkpoint on the first rank; the others wait, so that none runs ahead of a restart. Returns its clips."""
     if engine.world.is_first:
-        checkpoint.save(
-            files.checkpoints, clips_seen, engine.model.state_dict(), engine.optimizer_tensors(), keep_last
-        )
+        checkpoint.save(files.checkpoints, clips_seen, engine.model.state_dict(), engine.optimizer_tensors(), keep_last)
     engine.world.barrier()
     return clips_seen
 
@@ -160,7 +165,11 @@ def diverged(error: NonFiniteStepError, share: Share, clips: TrainingClips, clip
     ]
     return ConfigError(
         f"training diverged after {clips_seen:,} clips ({error}); the checkpoints before it are kept. "
-        + ("Not finite were the losses at " + "; ".join(faults) if faults else "All losses of this process were finite.")
+        + (
+            "Not finite were the losses at " + "; ".join(faults)
+            if faults
+            else "All losses of this process were finite."
+        )
         + " A lower recipe.lr_per_gpu or a longer recipe.warmup_clips may help."
     )
 

@@ -96,4 +96,4 @@ class RunningStatistics:
             buffer.copy_(before.lerp_(part, momentum))
         for module, momentum in zip(self.modules, self.momenta, strict=True):
             module.momentum = momentum
-            module.num_batches_tracked += 1 - self.num_microbatches   # counts steps, whatever the number of ranks
+            module.num_batches_tracked += 1 - self.num_microbatches  # counts steps, whatever the number of ranks

@@ -26,7 +26,11 @@ def encode_mp4(frames: Iterable[np.ndarray], fps: float, crf: int = 23, preset: 
                 stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
                 stream.height, stream.width = array.shape[:2]
                 stream.pix_fmt = "yuv420p"
-                stream.options = {"preset": preset, "crf": str(crf), "x264-params": "mbtree=0"}  # mbtree: not reproducible
+                stream.options = {
+                    "preset": preset,
+                    "crf": str(crf),
+                    "x264-params": "mbtree=0",
+                }  # mbtree: not reproducible
                 stream.codec_context.thread_count = 1
             frame = av.VideoFrame.from_ndarray(array, format="rgb24")
             container.mux(stream.encode(reformatter.reformat(frame, format="yuv420p", threads=1)))

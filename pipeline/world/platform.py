@@ -1,13 +1,13 @@
 """Write a whole world to a folder: posts, videos, target sets, and the truth about them.
 
-    {root}/config.json           the WorldConfig, written first: another config at this root is refused
-           videos/NNNNNN.mp4     one file per video; NNNNNN is the index of the post it was made for
-           targets/videos/NNNNNN.mp4
-           targets/{verb,noun,verb_noun}/{train,test}.csv     path,label
-           posts.jsonl           post_id, video_uri, caption, hashtags, duration_s
-           seed_labels.txt       one label a line: "rolling ball"
-           truth.parquet         one row per video (`TRUTH_SCHEMA`)
-           world.json            config and counts, written last: its existence means the world is whole
+{root}/config.json           the WorldConfig, written first: another config at this root is refused
+       videos/NNNNNN.mp4     one file per video; NNNNNN is the index of the post it was made for
+       targets/videos/NNNNNN.mp4
+       targets/{verb,noun,verb_noun}/{train,test}.csv     path,label
+       posts.jsonl           post_id, video_uri, caption, hashtags, duration_s
+       seed_labels.txt       one label a line: "rolling ball"
+       truth.parquet         one row per video (`TRUTH_SCHEMA`)
+       world.json            config and counts, written last: its existence means the world is whole
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ def _trace(module: nn.Module, shape: tuple[int, ...], macs: list[int]) -> tuple[
             _trace(module.downsample, shape, macs)
         parts = [getattr(module, name) for name in module.branch_names]
     else:
-        parts = list(module.children())   # a sequence of layers, or one without convolutions
+        parts = list(module.children())  # a sequence of layers, or one without convolutions
     for part in parts:
         shape = _trace(part, shape, macs)
     return shape

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 BN_EPS = 1e-3
-BN_MOMENTUM = 0.1   # PyTorch's convention; the paper's framework writes the same thing as 0.9
+BN_MOMENTUM = 0.1  # PyTorch's convention; the paper's framework writes the same thing as 0.9
 
 
 def folded_conv3d(
@@ -33,8 +33,9 @@ def folded_conv3d(
         return _conv_space(_subsampled(x_BCTHW, (stride[0], 1, 1)), weight.squeeze(2), stride, padding)
     if kernel_space == [1, 1] and stride[1:] == (1, 1) and padding[1:] == (0, 0):
         return _conv_time(x_BCTHW, weight.squeeze(4), stride[0], padding[0])
-    return _conv_space(_stack_taps(x_BCTHW, kernel_time, stride[0], padding[0]),
-                       weight.transpose(1, 2).flatten(1, 2), stride, padding)
+    return _conv_space(
+        _stack_taps(x_BCTHW, kernel_time, stride[0], padding[0]), weight.transpose(1, 2).flatten(1, 2), stride, padding
+    )
 
 
 def _subsampled(x_BCTHW: Tensor, stride: tuple[int, int, int]) -> Tensor:

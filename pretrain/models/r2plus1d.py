@@ -5,7 +5,7 @@ from torch import nn
 from pretrain.models.layers import BatchNorm3d, Conv2Plus1d, Conv3d
 from pretrain.models.resnet import Bottleneck, SimpleBlock, VideoResNet
 
-STEM_MIDDLE = 45   # fixed by the published models; the formula for M would give 83
+STEM_MIDDLE = 45  # fixed by the published models; the formula for M would give 83
 STEM_CHANNELS = 64
 LAYER_WIDTHS = (64, 128, 256, 512)
 BLOCKS_PER_LAYER = {10: (1, 1, 1, 1), 18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from pretrain.models.layers import BatchNorm3d, Conv3d
 
-MakeConv = Callable[[int, int, tuple[int, int, int]], nn.Module]   # (in channels, out channels, stride)
-POOL_PX = 7   # the head averages 7×7 positions, the whole map of a 112×112 clip
+MakeConv = Callable[[int, int, tuple[int, int, int]], nn.Module]  # (in channels, out channels, stride)
+POOL_PX = 7  # the head averages 7×7 positions, the whole map of a 112×112 clip
 
 
 def temporal_strides(clip_length: int) -> tuple[int, int, int]:

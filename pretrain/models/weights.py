@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.config import ConfigError
 
-COUNTER = "num_batches_tracked"   # batch norm's step counter; some published files do not have it
+COUNTER = "num_batches_tracked"  # batch norm's step counter; some published files do not have it
 
 
 def load(path: str | Path) -> dict[str, Tensor]:

@@ -52,7 +52,9 @@ def write_split(root: Path, part: str, per_label: int, faults: dict[int, str] | 
     shard.parent.mkdir(parents=True)
     with tarfile.open(f"{shard}.tar", "w") as tar:
         rows = [
-            add_video(tar, f"{part}{n:03d}", n % len(COLOURS), n + (1000 if part == "test" else 0), (faults or {}).get(n))
+            add_video(
+                tar, f"{part}{n:03d}", n % len(COLOURS), n + (1000 if part == "test" else 0), (faults or {}).get(n)
+            )
             for n in range(per_label * len(COLOURS))
         ]
     storage.write_parquet(f"{shard}.parquet", pa.Table.from_pylist(rows, artifacts.SHARD_INDEX))

@@ -93,7 +93,12 @@ def scored(config: TransferConfig, world: World) -> dict[str, np.ndarray]:
     reader = FrameReader(test.samples, config.clip)
     scores = evaluate.video_scores(model, reader, range(len(test.samples)), 3, world)
     few = evaluate.clip_features(model, reader, [5], 3, world)  # a process without any video
-    return {"samples": scores.samples, "scores": scores.values, "bad": np.array(list(scores.undecodable)), "few": few.values}
+    return {
+        "samples": scores.samples,
+        "scores": scores.values,
+        "bad": np.array(list(scores.undecodable)),
+        "few": few.values,
+    }
 
 
 def score_in_group(rank: int, size: int, config: TransferConfig, folder: str) -> None:

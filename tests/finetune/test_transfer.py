@@ -44,7 +44,9 @@ def test_colours_are_learnt_and_every_video_is_accounted_for(config, protocol):
     assert found["metrics"]["mean_class_accuracy"] == 1.0
     assert found["metrics"]["num_undecodable"] == 2
     assert found["counts"]["test_videos"] == {
-        "attempted": 24, "scored": 22, "undecodable": {"not_a_video": 1, "decode_error": 1},
+        "attempted": 24,
+        "scored": 22,
+        "undecodable": {"not_a_video": 1, "decode_error": 1},
     }
     assert found["counts"]["train_videos"] == {"attempted": 16, "used": 16, "undecodable": {}}
     grid = config.l2 if protocol == "fc_only" else config.learning_rates
@@ -153,7 +155,12 @@ def pretrained(config):
     path = checkpoint.save(files.checkpoints, 640, tensors, {})
     clip = dataclasses.asdict(ClipConfig(length=8, size_hw=(36, 40), crop_px=32))
     content = {"model": {"name": "r2plus1d_10", "width": 0.25}, "clip": json.loads(json.dumps(clip))}
-    marker = {"config": content, "digest": "abc", "counts": {"clips_seen": 640}, "checkpoint": f"checkpoints/{path.name}"}
+    marker = {
+        "config": content,
+        "digest": "abc",
+        "counts": {"clips_seen": 640},
+        "checkpoint": f"checkpoints/{path.name}",
+    }
     storage.write_json(files.marker, marker)
     return dataclasses.replace(config, run="run"), tensors, path
 
@@ -225,8 +232,17 @@ def test_two_processes_train_to_the_same_result(config, tmp_path):
     transfer(config)
     together = dataclasses.replace(config, run="scratch on two")
     (tmp_path / "config.json").write_text(json.dumps(configs.to_dict(together)))
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-               "-m", "finetune.transfer", "--config", str(tmp_path / "config.json")]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "-m",
+        "finetune.transfer",
+        "--config",
+        str(tmp_path / "config.json"),
+    ]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr

@@ -95,7 +95,9 @@ def test_labels_follow_zipf(many_posts):
     assert np.allclose(ranked, ranked[0] / np.sqrt(np.arange(1, 33)))  # exponent 0.5
     videos = [post.video for post in many_posts if not post.is_repost and post.video.kind == "action"]
     counts = Counter(video.topic for video in videos)
-    chi_square = sum((counts[label] - len(videos) * share) ** 2 / (len(videos) * share) for label, share in shares.items())
+    chi_square = sum(
+        (counts[label] - len(videos) * share) ** 2 / (len(videos) * share) for label, share in shares.items()
+    )
     freedom = len(shares) - 1
     assert chi_square < freedom + 4.5 * math.sqrt(2 * freedom)
 
@@ -171,7 +173,14 @@ def test_posts_and_truth_agree(world):
         assert row["tags_correct"] == (row["true_label"] in row["shown_labels"] if row["shown_labels"] else None)
         assert (row["duplicate_of"] is not None) == (row["kind"] == "duplicate")
     labels = world.seed_labels_path.read_text().splitlines()
-    assert labels == ["rolling ball", "rolling cube", "bouncing ball", "bouncing cube", "spinning ball", "spinning cube"]
+    assert labels == [
+        "rolling ball",
+        "rolling cube",
+        "bouncing ball",
+        "bouncing cube",
+        "spinning ball",
+        "spinning cube",
+    ]
 
 
 def test_files_are_what_the_truth_says(world):
@@ -283,7 +292,9 @@ def test_position_angle_and_size_tell_no_verb(verb):
     """Mean and variance of the position, and the distribution of angle and size, against those of a uniform square."""
     rng = np.random.default_rng(0)
     one_frame = [poses(verb, np.array([rng.uniform(0, 3)]), rng.uniform(0.8, 1.3), 0.2, rng) for _ in range(3000)]
-    x, y, angle, size = (np.array([getattr(pose, name)[0] for pose in one_frame]) for name in ("x", "y", "angle", "size"))
+    x, y, angle, size = (
+        np.array([getattr(pose, name)[0] for pose in one_frame]) for name in ("x", "y", "angle", "size")
+    )
     for position in (x, y):
         assert abs(position.mean()) < 0.015
         assert position.std() == pytest.approx(TRAVEL / math.sqrt(12), rel=0.06)
@@ -302,7 +313,9 @@ def _linear_accuracy(features: np.ndarray, labels: np.ndarray, num_train: int) -
 
 
 def test_a_single_frame_does_not_tell_the_verb_but_differences_do():
-    config = WorldConfig(camera_shake=0.0, aspect_ratios=(1.0,), short_side_px=(48, 48), frame_rates=(12.0,), long_rate=0.0)
+    config = WorldConfig(
+        camera_shake=0.0, aspect_ratios=(1.0,), short_side_px=(48, 48), frame_rates=(12.0,), long_rate=0.0
+    )
     verbs, num_videos = config.target_verbs[:8], 640
     labels = np.arange(num_videos) % len(verbs)
     stills, differences = [], []
@@ -344,6 +357,11 @@ def test_objects_differ_in_shape_and_are_seen_to_turn():
 
 def test_labels_read_as_participle_and_noun():
     assert label_name("zigzag", "ball") == "zigzagging ball"
-    assert {"".join(words) for words in label_forms("roll", "ball")} == {"rollingball", "ballrolling", "rollball", "ballroll"}
+    assert {"".join(words) for words in label_forms("roll", "ball")} == {
+        "rollingball",
+        "ballrolling",
+        "rollball",
+        "ballroll",
+    }
     assert len(VERBS) >= 12
     assert len(NOUNS) >= 12

@@ -81,9 +81,9 @@ def test_a_kill_at_any_system_call_leaves_the_last_good_checkpoint(tmp_path, mon
         found = checkpoint.newest(folder)
         assert found.clips_seen in (100, 200)
         assert found.model_tensors()["weight"].tolist() == [float(found.clips_seen)] * 3
-        save(folder, 200)   # the next run is not in the way of what the killed one left
+        save(folder, 200)  # the next run is not in the way of what the killed one left
         assert checkpoint.newest(folder).clips_seen == 200
-    assert calls == last > 5   # the loop ended because a save ran through
+    assert calls == last > 5  # the loop ended because a save ran through
 
 
 def test_state_is_plain_json_with_the_files_digests(tmp_path):

@@ -32,7 +32,7 @@ def test_every_pass_has_each_video_as_often_as_its_weight():
     assert order.num_slots == 7
     passes = [[order(number * 7 + within) for within in range(7)] for number in range(20)]
     assert all(Counter(one) == {0: 1, 1: 3, 3: 2, 4: 1} for one in passes)
-    assert len({tuple(one) for one in passes}) > 15   # each pass has an order of its own
+    assert len({tuple(one) for one in passes}) > 15  # each pass has an order of its own
 
 
 def test_fractions_of_weights_are_rounded_by_a_draw_that_keeps_their_mean():
@@ -81,18 +81,16 @@ def test_a_clip_is_a_window_of_frames_of_its_video(clips, samples):
         starts = {tuple((start + 2 * i) % len(whole) for i in range(4)) for start in range(max(1, len(whole) - 6))}
         assert tuple(frames) in starts
         pixels, label = clips[position]
-        windows = [
-            whole[frames, y : y + 32, x : x + 32] for y in range(36 - 32 + 1) for x in range(40 - 32 + 1)
-        ]
+        windows = [whole[frames, y : y + 32, x : x + 32] for y in range(36 - 32 + 1) for x in range(40 - 32 + 1)]
         assert sum(np.array_equal(pixels, window) for window in windows) == 1
         assert label in samples.labels_of(sample)
 
 
 def test_both_labels_of_a_video_are_drawn_alike(clips, samples):
-    sample = samples.keys.to_pylist().index("v0006")   # labels 0 and 2
+    sample = samples.keys.to_pylist().index("v0006")  # labels 0 and 2
     drawn = Counter(clips.label(sample, position) for position in range(2000))
     assert drawn.keys() == {0, 2}
-    assert abs(drawn[0] - 1000) < 90   # 4 standard deviations
+    assert abs(drawn[0] - 1000) < 90  # 4 standard deviations
 
 
 def test_kept_videos_give_the_same_frames_and_the_bound_holds(samples):
@@ -108,11 +106,11 @@ def test_kept_videos_give_the_same_frames_and_the_bound_holds(samples):
 
 def test_short_edge_keeps_the_aspect(samples):
     reader = FrameReader(samples, dataclasses.replace(CLIP, short_edge=True, size_hw=(32, 999)))
-    assert reader.read(0, [0]).shape == (1, 32, 38, 3)   # 40×48 stored: 48 · 32 / 40 = 38.4, to an even number
+    assert reader.read(0, [0]).shape == (1, 32, 38, 3)  # 40×48 stored: 48 · 32 / 40 = 38.4, to an even number
 
 
 def test_the_frame_rate_of_a_clip_sets_its_step(samples):
-    assert FrameReader(samples, dataclasses.replace(CLIP, fps=8.0)).frame_step(0) == 4.0   # stored at 16
+    assert FrameReader(samples, dataclasses.replace(CLIP, fps=8.0)).frame_step(0) == 4.0  # stored at 16
 
 
 def test_a_sample_that_cannot_be_read_stops_with_its_key_and_shard(samples):

@@ -17,7 +17,7 @@ def test_uniform_draws_fill_the_unit_interval_evenly():
     assert u.max() < 1
     counts = np.histogram(u, 20, (0, 1))[0]
     chi2 = ((counts - 5000) ** 2 / 5000).sum()
-    assert chi2 < 43.8   # 99.9 % point of chi-square with 19 degrees of freedom
+    assert chi2 < 43.8  # 99.9 % point of chi-square with 19 degrees of freedom
 
 
 def test_seeds_and_purposes_are_independent():
@@ -41,7 +41,7 @@ def test_permutations_are_permutations(size):
 def test_permutations_differ_by_purpose_and_move_most_positions():
     first, second = (list(map(draws.Permutation(1000, 0, f"pass {n}"), range(1000))) for n in (0, 1))
     for a, b in ((first, range(1000)), (first, second)):
-        assert sum(x == y for x, y in zip(a, b, strict=True)) < 12   # 1 expected; Poisson(1) ≥ 12 is 1e-9
+        assert sum(x == y for x, y in zip(a, b, strict=True)) < 12  # 1 expected; Poisson(1) ≥ 12 is 1e-9
 
 
 def test_permutations_of_sixty_five_million_need_no_table():
@@ -49,4 +49,4 @@ def test_permutations_of_sixty_five_million_need_no_table():
     images = [permutation(position) for position in range(2000)]
     assert len(set(images)) == 2000
     assert max(images) < 65_000_000
-    assert np.mean(images) == pytest.approx(32.5e6, rel=0.05)   # 5 % is 3.9 standard errors
+    assert np.mean(images) == pytest.approx(32.5e6, rel=0.05)  # 5 % is 3.9 standard errors

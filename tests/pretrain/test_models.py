@@ -77,7 +77,10 @@ def test_folded_convolution_equals_conv3d_with_its_gradients(kernel, stride, mem
     x = torch.randn(2, 5, 4, 8, 10, dtype=torch.float64).contiguous(memory_format=memory)
     weight = torch.randn(7, 5, *kernel, dtype=torch.float64)
     results = []
-    for convolve in (lambda x, w: folded_conv3d(x, w, stride, padding), lambda x, w: F.conv3d(x, w, None, stride, padding)):
+    for convolve in (
+        lambda x, w: folded_conv3d(x, w, stride, padding),
+        lambda x, w: F.conv3d(x, w, None, stride, padding),
+    ):
         inputs = (x.clone().requires_grad_(), weight.clone().requires_grad_())
         y = convolve(*inputs)
         seen_by_loss = torch.arange(y.numel(), dtype=torch.float64).reshape(y.shape).cos()
@@ -137,7 +140,7 @@ def test_short_clips_keep_time_in_the_last_layers(clip_length, strides):
     for stride in strides:
         frames = -(-frames // stride)
     model = build_model("r2plus1d_10", 5, width=0.125).eval()
-    for length in (32, clip_length):   # the same network takes clips of any length, in any order
+    for length in (32, clip_length):  # the same network takes clips of any length, in any order
         trunk = model.forward_trunk(torch.zeros(1, 3, length, 32, 32))
     assert trunk.shape == (1, model.num_features, frames, 2, 2)
 
@@ -162,7 +165,7 @@ def test_width_scales_every_channel_count():
 def test_initial_weights_follow_the_specification():
     torch.manual_seed(0)
     model = build_model("r2plus1d_10", 400)
-    weight = model.layer4[0].conv2[0][0].weight   # 1×3×3, 1152 out: std sqrt(2 / (1152·9))
+    weight = model.layer4[0].conv2[0][0].weight  # 1×3×3, 1152 out: std sqrt(2 / (1152·9))
     assert weight.std().item() == pytest.approx((2 / (1152 * 9)) ** 0.5, rel=0.01)
     assert model.fc.weight.abs().max().item() == pytest.approx((3 / 512) ** 0.5, rel=0.01)
     assert not model.fc.bias.any()

@@ -24,7 +24,7 @@ def test_samples_hold_the_bytes_and_labels_that_were_written(root, mp4):
     assert samples.labels == ("label 0", "label 1", "label 2")
     assert samples.dropped == {"overlaps_a_target": 0, "quarantined": 1}
     assert (samples.total, len(samples)) == (24, 23)
-    for sample in (0, 4, 5, 22):   # v0005 is in no shard
+    for sample in (0, 4, 5, 22):  # v0005 is in no shard
         number = int(samples.key(sample)[1:])
         assert number == sample + (sample >= 5)
         assert samples.read(sample) == mp4(number, 6 + number % 10)

@@ -4,7 +4,7 @@ from pipeline.config import RecipeConfig
 from pretrain.schedule import learning_rate, num_steps
 
 PAPER = RecipeConfig()
-STAGE = 35_000_000   # 490M clips / 14
+STAGE = 35_000_000  # 490M clips / 14
 
 
 def test_the_papers_peak_is_128_workers_rates():
@@ -22,7 +22,9 @@ def test_the_papers_last_rate(clips):
     assert learning_rate(clips, PAPER) == pytest.approx(2.34375e-5, rel=1e-12)
 
 
-@pytest.mark.parametrize(("clips", "rate"), [(0, 0.0015), (1_000_000, 0.0396), (2_500_000, 0.09675), (4_000_000, 0.1539)])
+@pytest.mark.parametrize(
+    ("clips", "rate"), [(0, 0.0015), (1_000_000, 0.0396), (2_500_000, 0.09675), (4_000_000, 0.1539)]
+)
 def test_warm_up_is_linear_from_one_workers_rate(clips, rate):
     assert learning_rate(clips, PAPER) == pytest.approx(rate, rel=1e-12)
 

@@ -53,7 +53,10 @@ def test_a_run_leaves_the_artefact_that_the_map_promises(named, uninterrupted):
     files = artifacts.run_files(named("whole").root, "whole")
     marker = storage.read_json(files.marker)
     assert marker["counts"] == {
-        "videos": 24, "kept": 23, "dropped": {"overlaps_a_target": 0, "quarantined": 1}, "clips_seen": 32
+        "videos": 24,
+        "kept": 23,
+        "dropped": {"overlaps_a_target": 0, "quarantined": 1},
+        "clips_seen": 32,
     }
     assert (marker["checkpoint"], marker["num_labels"]) == ("checkpoints/000000000032", 3)
     assert marker["input_digests"] == {"dataset": "d" * 16, "exclusions": ""}
@@ -69,7 +72,7 @@ def test_a_stopped_run_ends_with_the_weights_of_one_that_never_stopped(named, un
 
     def step_until_killed(*arguments, **options):
         calls.append(0)
-        if len(calls) == 4:   # after a checkpoint at 16 clips and one more step that is lost
+        if len(calls) == 4:  # after a checkpoint at 16 clips and one more step that is lost
             raise KeyboardInterrupt
         return step(*arguments, **options)
 
@@ -108,10 +111,12 @@ def test_divergence_names_positions_and_videos_and_keeps_what_was_saved(named, m
 
     def poisoned(clips):
         calls.append(0)
-        return normalise(clips) * (float("nan") if len(calls) == 6 else 1.0)   # second worker of the third step
+        return normalise(clips) * (float("nan") if len(calls) == 6 else 1.0)  # second worker of the third step
 
     monkeypatch.setattr(transforms, "normalise", poisoned)
-    with pytest.raises(ConfigError, match=r"diverged after 16 clips.*positions 20–23: v00\d\d, v00\d\d, v00\d\d, v00\d\d"):
+    with pytest.raises(
+        ConfigError, match=r"diverged after 16 clips.*positions 20–23: v00\d\d, v00\d\d, v00\d\d, v00\d\d"
+    ):
         train.train(config)
     assert checkpoint.newest(artifacts.run_files(config.root, config.run).checkpoints).clips_seen == 16
 
@@ -148,13 +153,15 @@ def start(config, tmp_path, num_processes: int = 1) -> subprocess.Popen:
 @pytest.mark.distributed
 def test_two_processes_train_what_one_does(named, uninterrupted, tmp_path):
     config = named("two")
-    process = start(config, tmp_path, num_processes=2)   # on one core each
+    process = start(config, tmp_path, num_processes=2)  # on one core each
     output = process.communicate(timeout=120)[0]
     assert process.returncode == 0, output
     assert output.count("finished") == 1
     ours, one = weights(config, 32), trained(named, uninterrupted)
     for name, tensor in one.items():
-        torch.testing.assert_close(ours[name], tensor, rtol=1e-5, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}")
+        torch.testing.assert_close(
+            ours[name], tensor, rtol=1e-5, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+        )
 
 
 @pytest.mark.distributed

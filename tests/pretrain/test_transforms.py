@@ -30,7 +30,7 @@ def test_random_crops_reach_every_place_evenly_and_depend_on_position_alone():
     corners = [int(random_crop(FRAMES, 4, 1, position)[0, 0, 0, 0]) for position in range(3600)]
     counts = np.unique(corners, return_counts=True)[1]
     assert len(counts) == 3 * 6
-    assert ((counts - 200) ** 2 / 200).sum() < 40.8   # 99.9 % point of chi-square with 17 degrees of freedom
+    assert ((counts - 200) ** 2 / 200).sum() < 40.8  # 99.9 % point of chi-square with 17 degrees of freedom
     assert np.array_equal(random_crop(FRAMES, 4, 1, 5), random_crop(FRAMES, 4, 1, 5))
 
 
@@ -39,7 +39,7 @@ def test_half_of_the_clips_are_mirrored():
     firsts = random_flip(clips, 0, np.arange(4000))[:, 0, 0, :, 0].tolist()
     mirrored = firsts.count([3, 2, 1, 0])
     assert mirrored + firsts.count([0, 1, 2, 3]) == 4000
-    assert abs(mirrored - 2000) < 130   # 4 standard deviations
+    assert abs(mirrored - 2000) < 130  # 4 standard deviations
 
 
 def test_the_centre_crop_is_central():

@@ -26,7 +26,7 @@ def test_running_statistics_are_the_average_over_workers_that_each_keep_their_ow
     torch.manual_seed(0)
     num_workers, steps = 4, 3
     inputs = torch.randn(steps, num_workers, 6, 2, 3, 3) * 2 + 1
-    own = [nn.BatchNorm2d(2) for _ in range(num_workers)]   # the definition
+    own = [nn.BatchNorm2d(2) for _ in range(num_workers)]  # the definition
     for step in range(steps):
         for worker, norm in enumerate(own):
             norm(inputs[step, worker])

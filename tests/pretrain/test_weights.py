@@ -51,7 +51,9 @@ def test_misfits_are_named():
     tensors = small().state_dict()
     del tensors["stem.3.weight"]
     tensors["stem.9.weight"] = torch.zeros(2)
-    with pytest.raises(ConfigError, match=r"in 3 tensors.*missing stem.3.weight.*unknown stem.9.*fc.weight is \[4, 64\]") as e:
+    with pytest.raises(
+        ConfigError, match=r"in 3 tensors.*missing stem.3.weight.*unknown stem.9.*fc.weight is \[4, 64\]"
+    ) as e:
         weights.fill(small(5), tensors | {"fc.bias": torch.zeros(5)})
     assert "fc.bias" not in str(e.value)
 
