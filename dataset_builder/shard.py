@@ -30,24 +30,7 @@ MAX_SOURCE_BYTES = 2 << 30  # of a local upload: it is held in memory whole
 READ_ATTEMPTS = 3
 MIN_FPS = 1.0
 URL_SCHEMES = frozenset(
-    (
-        "s3",
-        "s3a",
-        "gs",
-        "gcs",
-        "az",
-        "abfs",
-        "abfss",
-        "adl",
-        "oci",
-        "hdfs",
-        "http",
-        "https",
-        "hf",
-        "file",
-        "local",
-        "memory",
-    )
+    "s3 s3a gs gcs az abfs abfss adl oci hdfs http https hf file local memory".split()  # noqa: SIM905  (reads better)
 )
 
 
