@@ -201,9 +201,9 @@ def match_posts(config: BuildConfig) -> dict[str, Any]:
         "posts": posts_digest(paths),
         "seed_labels": hashlib.sha256("\n".join(labels).encode()).hexdigest()[:16],
     }
+    parts = plan_parts(paths, source)  # checks the columns before the source's folder is begun
     sealed = _open_source(files, source, digests, config.force)
     if sealed is None:
-        parts = plan_parts(paths, source)
         sealed = _write_source(config, files, parts, make_tag_table(labels, source.kind))
     counts = sealed["counts"]
     progress.say_counts("posts", counts["in"], counts["kept"], counts["dropped"])

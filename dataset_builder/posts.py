@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import glob
 import hashlib
 import io
@@ -134,8 +135,7 @@ def _columns(path: str, kind: str) -> tuple[list[str], int]:
         what = "is empty" if kind == "csv" or not file_size(path) else "holds no JSON object a line"
         raise ConfigError(f"posts file '{path}' {what}: it must hold the columns post_id, video_uri, ...")
     if kind == "csv":
-        table = pa.csv.read_csv(io.BytesIO(head.encode()), parse_options=_csv_options(path))
-        return table.column_names, 0
+        return next(csv.reader([head], delimiter=_delimiter(path))), 0
     return list(head), 0
 
 
@@ -210,8 +210,13 @@ def _read_csv(part: PostsPart) -> Iterator[tuple[pa.Table, int]]:
 
 
 def _csv_options(path: str, invalid_row_handler: Any = None) -> pa.csv.ParseOptions:
-    delimiter = "\t" if _suffix(path) == ".tsv" else ","
-    return pa.csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=invalid_row_handler)
+    return pa.csv.ParseOptions(
+        delimiter=_delimiter(path), newlines_in_values=True, invalid_row_handler=invalid_row_handler
+    )
+
+
+def _delimiter(path: str) -> str:
+    return "\t" if _suffix(path) == ".tsv" else ","
 
 
 def _read_jsonl(part: PostsPart) -> Iterator[tuple[pa.Table, int]]:
