@@ -265,6 +265,6 @@ def read_exclusions(files: DatasetFiles) -> tuple[set[str], str]:
     if storage.exists(files.dedup_marker):
         excluded = storage.read_parquet(files.exclusions, columns=["video_id"])["video_id"].to_pylist()
         return set(excluded), storage.read_json(files.dedup_marker)["digest"]
-    if storage.exists(storage.join(files.dedup, "config.json")):
+    if storage.exists(storage.join(files.dedup, "config.json")) or storage.exists(files.exclusions):
         raise ConfigError(f"the dedup of dataset '{files.name}' was begun and not finished: run `tagreel dedup` again")
     return set(), ""

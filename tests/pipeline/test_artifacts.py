@@ -59,6 +59,9 @@ def test_exclusions_are_none_before_dedup_and_refused_during_it(tmp_path):
     storage.write_parquet(files.exclusions, pa.Table.from_pylist([row], artifacts.EXCLUSIONS), artifacts.EXCLUSIONS)
     storage.write_json(files.dedup_marker, {"digest": "abc"})
     assert artifacts.read_exclusions(files) == ({"v"}, "abc")
+    storage.remove(files.dedup)  # what --force does first; the old list must not pass for no list
+    with pytest.raises(ConfigError, match="not finished"):
+        artifacts.read_exclusions(files)
 
 
 @pytest.mark.parametrize("folder", ["data/datasets/small", "s3://bucket/datasets/small"])
