@@ -37,15 +37,8 @@ def torchrun(module: str, num_processes: int) -> tuple[str, ...]:
     """argv that starts `module` as `num_processes` torch.distributed processes on this machine."""
     if num_processes == 1:
         return (sys.executable, "-m", module)
-    return (
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        f"--nproc-per-node={num_processes}",
-        "-m",
-        module,
-    )
+    launcher = ("torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}")
+    return (sys.executable, "-m", *launcher, "-m", module)
 
 
 def command(name: str, module: str, config: Any, folder: str, num_processes: int = 1) -> Command:
