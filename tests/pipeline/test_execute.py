@@ -1,6 +1,7 @@
 """Parts give the same results in order, whoever runs them; a worker that dies is replaced; an error is the part's own."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,9 @@ def scaled(part, shared):
 def fail_on_two(part, shared):
     Path(shared, str(part)).touch()
     if part == 2:
+        deadline = time.monotonic() + 60
+        while not Path(shared, "0").exists() and time.monotonic() < deadline:
+            time.sleep(0.01)  # another process may have been slower to begin part 0
         raise ValueError("part 2 is bad")
     return part
 
