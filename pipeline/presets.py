@@ -26,7 +26,16 @@ def ig_kinetics_65m(root: str = "tagreel-data") -> SweepConfig:
         root=root,
         build=BuildConfig(root=root, dataset="ig-kinetics", source=SourceConfig(name="ig-kinetics")),
         pretrain=PretrainConfig(root=root, recipe=replace(RecipeConfig(), precision="bf16"), num_processes=8),
-        transfer=TransferConfig(root=root, passes=58, warmup_passes=16, decay_passes=(16, 16), num_processes=8),
+        transfer=TransferConfig(  # Table 8: 64 GPUs × 16 clips; 0.0003 a GPU up to 5M videos, 0.00003 beyond
+            root=root,
+            learning_rates=(64 * 0.00003, 64 * 0.0003),
+            passes=58,
+            warmup_passes=16,
+            decay_passes=(16, 16),
+            batch=64 * 16,
+            batch_per_gpu=16,
+            num_processes=8,
+        ),
     )
 
 

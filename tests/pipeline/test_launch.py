@@ -77,3 +77,16 @@ def test_a_sweep_without_targets_or_of_unknown_kind_is_refused():
         sweeps.plan(SweepConfig())
     with pytest.raises(ConfigError, match=r"unknown sweep 'sise'; choose from data_size"):
         sweeps.plan(SweepConfig(kind="sise", targets=("t",)))
+
+
+def test_the_papers_preset_is_table_8_and_divides_over_its_processes():
+    """Table 8: rates 0.0003 and 0.00003 per GPU, batch 16 per GPU; A.4: 16 nodes × 4 GPUs."""
+    transfer = presets.ig_kinetics_65m().transfer
+    assert transfer.batch == 16 * 4 * 16
+    assert [rate / 64 for rate in transfer.learning_rates] == pytest.approx([0.00003, 0.0003])
+    assert (transfer.passes, transfer.warmup_passes, transfer.decay_passes) == (58, 16, (16, 16))
+    assert transfer.batch // transfer.batch_per_gpu % transfer.num_processes == 0
+    assert (
+        presets.ig_kinetics_65m().pretrain.recipe.virtual_workers % presets.ig_kinetics_65m().pretrain.num_processes
+        == 0
+    )
