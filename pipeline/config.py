@@ -16,7 +16,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 NOT_IN_DIGEST = frozenset(
-    {"root", "execution", "force", "num_processes", "loader_workers", "cache_mb", "keep_last", "checkpoint_clips"}
+    {
+        "root",
+        "execution",
+        "force",
+        "retry_failed",
+        "num_processes",
+        "loader_workers",
+        "cache_mb",
+        "keep_last",
+        "checkpoint_clips",
+    }
 )
 
 
@@ -35,6 +45,12 @@ class ExecutionConfig:
     """Parts in flight at a time; None takes every core (`process`) or what the cluster offers (`ray`)."""
     address: str = "local"
     """Ray address: `local` starts a private one, `auto` joins the cluster this runs on."""
+    decode_timeout_s: float = 120.0
+    """Time that decoding one upload may take in its child process; beyond it the upload is quarantined (`timeout`)."""
+    decode_memory_mb: int = 2048
+    """Address space of the child process that decodes; an upload that needs more is quarantined (`out_of_memory`)."""
+    private_urls: bool = False
+    """Also read http(s) URLs that lead to private, loopback or link-local addresses."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +60,9 @@ class SourceConfig:
     posts: str = ""
     """Posts table (Parquet, JSON lines or CSV; one file, a folder or a glob; local or an fsspec URL)."""
     seed_labels: str = ""
-    """Text file, one seed label a line, e.g. "catching a fish"."""
+    """Text file, one seed label a line, e.g. "catching a fish"; empty takes the list shipped for `kind`."""
     kind: Literal["kinetics", "noun", "verb", "verb_noun"] = "kinetics"
-    """Kind of label space (paper, Section 3.1.1); recorded with the labels."""
+    """Kind of label space (paper, Section 3.1.1): how hashtags are made from a label."""
     caption_hashtags: bool = True
     """Also take #hashtags written inside the caption text."""
     uri_prefix: str = ""
@@ -57,6 +73,12 @@ class SourceConfig:
 class SamplingConfig:
     num_videos: int | None = None
     """Videos in the dataset; None keeps all that qualify."""
+    minutes: float | None = None
+    """Or its length: as many videos as fit (paper, Table 3); needs durations."""
+    num_labels: int | None = None
+    """Labels in the dataset, drawn at random and nested (paper, Figure 4); None keeps all that qualify."""
+    duration: Literal["any", "short", "long", "long_center"] = "any"
+    """short: 1–5 s; long: 55–60 s; long_center: the middle 4 s of long; the same videos per label in all three (Table 3)."""
     strategy: Literal["tail_preserving", "random"] = "tail_preserving"
     """Which videos to leave out: of head labels only (paper, Section 4.1.1), or of all alike."""
     min_videos: int = 50
@@ -85,6 +107,10 @@ class StorageConfig:
     """Longer uploads are quarantined (`too_long`)."""
     max_pixels: int = 4096 * 2304
     """Larger pictures are quarantined (`too_large`)."""
+    frames: Literal["all", "one"] = "all"
+    """one: store a single random frame of each upload (an image source; paper, Table 4)."""
+    copy_through: bool = False
+    """Store uploads that are in the stored form already as they are, byte for byte."""
 
 
 @dataclass(frozen=True)
@@ -156,6 +182,8 @@ class BuildConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    retry_failed: bool = False
+    """Try the quarantined videos of a finished dataset again."""
     force: bool = False
     """Discard what is at the same path and start over."""
 
@@ -174,6 +202,8 @@ class TargetConfig:
     """CSV with columns path,label: the test split."""
     storage: StorageConfig = field(default_factory=StorageConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    retry_failed: bool = False
+    """Try the quarantined videos of a finished target again."""
     force: bool = False
     """Discard what is at the same path and start over."""
 
