@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,15 @@ def _version(name: str) -> str | None:
             return None
     said = subprocess.run([name, "-version"], capture_output=True, text=True, check=False)
     return next(iter(said.stdout.splitlines()), None)
+
+
+def peer(module: str) -> Any:
+    """A library to compare with, or None and a line that says why it is left out."""
+    try:
+        return import_module(module)
+    except Exception as error:  # a peer without its shared libraries fails in ways of its own
+        print(f"{module} is left out: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+        return None
 
 
 def write(name: str, results: dict[str, Any], *packages: str) -> str:
@@ -101,5 +110,9 @@ def spread(values: list[float], digits: int = 4) -> dict[str, float]:
 
 
 def ratio(seconds: Mapping[str, list[float]], name: str, to: str) -> dict[str, float]:
-    """Median, least and most over the rounds of time of `name` / time of `to` in the same round."""
-    return spread([mine / other for mine, other in zip(seconds[name], seconds[to], strict=True)], 3)
+    """Time of `name` / time of `to`: median, least and most over the rounds, and of the least time of each.
+
+    The last is what a quiet machine would show: whatever else runs there only ever adds time.
+    """
+    rounds = [mine / other for mine, other in zip(seconds[name], seconds[to], strict=True)]
+    return {**spread(rounds, 3), "of_least": round(min(seconds[name]) / min(seconds[to]), 3)}
