@@ -21,6 +21,7 @@ from pipeline.config import StorageConfig
 SUFFIXES = {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi"}
 GROUPS = {"240p": (200, 288), "720p": (700, 1100)}
 """Short sides in pixels, first and last: like rescaled Kinetics, and like uploads."""
+LARGE_SHARE = 4  # a large video for so many small ones: it has about ten times the pixels
 MIN_DURATION_S, USUAL_DURATION_S = 5.0, 10.0
 MAX_ASPECT = 2.0
 MIN_FPS, MAX_FPS = 15.0, 30.5
@@ -37,11 +38,16 @@ class Clip:
 
 
 def arguments(description: str | None, rounds: int, at_most: int = 24) -> argparse.Namespace:
-    """Command line of a benchmark: `clips` (folder), `rounds` and `at_most` (videos of a group)."""
-    parser = argparse.ArgumentParser(description=description)
+    """Command line of a benchmark: `clips` (folder), `rounds` and `at_most` (small videos)."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clips", type=Path, default=default_folder(), help="folder of videos (searched in depth)")
     parser.add_argument("--rounds", type=int, default=rounds, help="times that everything is measured")
-    parser.add_argument("--at-most", type=int, default=at_most, help="videos of a group; those nearest 10 s are taken")
+    parser.add_argument(
+        "--at-most",
+        type=int,
+        default=at_most,
+        help="small videos, and a quarter as many large ones; those nearest 10 s are taken",
+    )
     return parser.parse_args()
 
 
@@ -59,7 +65,8 @@ def choose(folder: Path, at_most: int) -> dict[str, list[Clip]]:
             seen.setdefault(hashlib.sha256(path.read_bytes()).hexdigest(), clip)
     clips = sorted(seen.values(), key=lambda clip: (abs(clip.duration_s - USUAL_DURATION_S), clip.path))
     groups = {name: [c for c in clips if low <= min(c.width, c.height) <= high] for name, (low, high) in GROUPS.items()}
-    groups = {name: found[:at_most] for name, found in groups.items() if found}
+    limits = {"240p": at_most, "720p": max(1, at_most // LARGE_SHARE)}
+    groups = {name: found[: limits[name]] for name, found in groups.items() if found}
     if not groups:
         raise SystemExit(f"no H.264 video of {MIN_DURATION_S:.0f} s or more in {folder}: name a folder with --clips")
     return groups
