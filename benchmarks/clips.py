@@ -25,7 +25,7 @@ LARGE_SHARE = 4  # a large video for so many small ones: it has about ten times 
 MIN_DURATION_S, USUAL_DURATION_S = 5.0, 10.0
 MAX_ASPECT = 2.0
 MIN_FPS, MAX_FPS = 15.0, 30.5
-"""Faster videos lose frames when stored; the work of reading and writing one would not be the same for everybody."""
+"""Faster ones lose frames when stored; the work of reading and writing one would not be the same for everybody."""
 
 
 @dataclass(frozen=True)
