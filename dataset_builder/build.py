@@ -68,11 +68,8 @@ def counted(stage: str, total: int, kept: int, reason: str) -> dict[str, Any]:
 
 
 def _check(config: BuildConfig) -> None:
-    for field, name in (("posts", "--source.posts"), ("seed_labels", "--source.seed-labels")):
-        if not getattr(config.source, field):
-            raise ConfigError(
-                f"{name} is empty: name the posts table and the seed labels, or a finished dataset with --base"
-            )
+    if not config.source.posts:
+        raise ConfigError("--source.posts is empty: name the posts table, or a finished dataset with --base")
 
 
 def main(argv: Sequence[str] | None = None) -> None:

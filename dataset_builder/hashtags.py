@@ -1,8 +1,8 @@
-"""Seed labels → relevant hashtags, and hashtags → seed labels (paper, Sections 3.1 and A.1).
+"""Seed labels → relevant hashtags, and hashtags → seed labels (paper, Sections 3.1 and A.1; examples in docs/label-spaces.md).
 
-A label is a list of words; each word has forms (as written, stemmed, ...) and may be optional (stop words). A hashtag is relevant
-when it is a concatenation, in any order, of one form of every word, optional words left out or not. Short labels are enumerated
-(`relevant_hashtags`); `HashtagMatcher` answers the same question for labels of any length without enumerating.
+A label is a list of words; each word has forms (as written, stemmed, ...) and may be optional (stop words, remarks). A hashtag is
+relevant when it is a concatenation, in any order, of one form of every word, optional words left out or not. Short labels are
+enumerated (`relevant_hashtags`); `HashtagMatcher` answers the same question for labels of any length without enumerating.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import permutations, product
-from typing import Any
+
+from dataset_builder.inflect import Pos, inflections, lemma, stem
 
 # Words that people leave out of a hashtag. Particles that carry meaning ("up", "off", "down", "not") are not among them.
 STOP_WORDS = frozenset(
@@ -24,7 +25,16 @@ STOP_WORDS = frozenset(
 )
 _BEFORE_CAPITAL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _APOSTROPHES = re.compile("['’ʼ]")
-_BETWEEN_WORDS = re.compile(r"[\W_]+")
+_REMARK = re.compile(r"\(([^()]*)\)")
+_SLASH = re.compile(r"\s*/\s*")
+# Code points that Unicode calls default-ignorable: joiners, direction marks, variation selectors, fillers.
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+# Combining classes of the marks that spell words: vowel signs (0 and some scripts' own), nukta, virama, tone marks. The others
+# are accents, which NFKC unites with their letter where that is a letter of its own, and Hebrew and Arabic vowel points.
+_SPELLING_CLASSES = frozenset({0, 7, 9, 84, 91, 103, 107, 118, 122, 129, 130, 132})
 
 
 @dataclass(frozen=True)
@@ -39,76 +49,109 @@ class Word:
 
 
 def normalise(tag: str) -> str:
-    """NFKC, casefold, then letters and digits of any script only: no '#', emoji, combining mark or control character."""
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", tag).casefold())
-    if not folded.isalnum():
-        folded = "".join(c for c in folded if c.isalnum())
-    return unicodedata.normalize("NFKC", folded)
+    """NFKC, casefold, then letters and digits of any script only: no '#', "_", emoji, stray accent or control character.
+
+    Marks that spell words (vowel signs of Devanagari, Thai, ...) count as letters, and the four Turkish letters I as one.
+    """
+    if tag.isascii():
+        folded = tag.lower()
+        return folded if folded.isalnum() else "".join(filter(str.isalnum, folded))
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _INVISIBLE.sub("", tag)).casefold())
+    kept = "".join(c for c in folded.replace("ı", "i") if c.isalnum() or _spells_words(c))
+    start = next((i for i, c in enumerate(kept) if c.isalnum()), len(kept))
+    return unicodedata.normalize("NFKC", kept[start:])
+
+
+def _spells_words(c: str) -> bool:
+    return unicodedata.category(c) in ("Mn", "Mc") and unicodedata.combining(c) in _SPELLING_CLASSES
 
 
 def split_words(label: str) -> list[str]:
     """Normalised words of a label; "_", punctuation and a capital after a small letter (ApplyLipstick) separate them."""
-    text = _BEFORE_CAPITAL.sub(" ", _APOSTROPHES.sub("", unicodedata.normalize("NFKC", label)))
-    return [word for piece in _BETWEEN_WORDS.split(text) if (word := normalise(piece))]
+    text = _APOSTROPHES.sub("", _INVISIBLE.sub("", unicodedata.normalize("NFKC", label)))
+    spaced = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in _BEFORE_CAPITAL.sub(" ", text))
+    return [word for piece in spaced.split() if (word := normalise(piece))]
 
 
 # ------------------------------------------------------------------------------------------------ word forms
 
 
-@functools.cache
-def _stemmer() -> Any:
-    try:
-        from nltk.stem import PorterStemmer
-    except ImportError as error:
-        raise ImportError("stemming seed labels needs NLTK: pip install 'tagreel[build]'") from error
-    return PorterStemmer()
-
-
-@functools.cache
-def stem(word: str) -> str:
-    """Porter stem (NLTK); words of other scripts stay as they are."""
-    return _stemmer().stem(word) if word.isascii() else word
-
-
-def simple_plural(noun: str) -> str:
-    """English plural by spelling rule: candle → candles, box → boxes, berry → berries; a plural stays as it is."""
-    if not noun.isascii() or (noun.endswith("s") and not noun.endswith(("ss", "us", "is"))):
-        return noun
-    if re.search("[^aeiou]y$", noun):
-        return noun[:-1] + "ies"
-    return noun + ("es" if noun.endswith(("s", "x", "z", "ch", "sh")) else "s")
-
-
-def _forms(*spellings: str) -> tuple[str, ...]:
-    return tuple(sorted({form for spelling in spellings if (form := normalise(spelling))}))
-
-
-def verb_noun_words(verb: str, noun: str) -> list[Word]:
-    """Section A.1: verb as written and stemmed; noun, its words kept in order, as written and in the plural."""
-    *before, last = split_words(noun) or [""]
-    joined = "".join(before)
-    return [
-        Word(_forms(*(f(normalise(verb)) for f in (str, stem)))),
-        Word(_forms(joined + last, joined + simple_plural(last))),
-    ]
-
-
 def label_words(label: str, kind: str = "kinetics") -> list[Word]:
-    """Words of a seed label with their forms.
+    """Words of a seed label with their forms; a remark in parentheses is one optional word, in its own order.
 
     Args:
         label: the seed label.
-        kind: `kinetics` and `verb`: every word as written and stemmed (Section 3.1); `noun`: the last word also in the
-            plural; `verb_noun`: the first word is the verb, the rest the noun (Section A.1).
+        kind: `kinetics`: every word as written and stemmed (Section 3.1), words joined by a slash are alternatives;
+            `verb`, `noun`: the whole label is one word, with the forms that it has in `verb_noun`;
+            `verb_noun`: the label up to its first space is the verb, the rest the noun (Section A.1).
     """
-    words = split_words(label)
-    if kind == "verb_noun" and len(words) > 1:
-        return verb_noun_words(words[0], " ".join(words[1:]))
-    droppable = not all(word in STOP_WORDS for word in words)
-    parts = [Word(_forms(word, stem(word)), droppable and word in STOP_WORDS) for word in words]
-    if kind == "noun" and words:
-        parts[-1] = Word(_forms(words[-1], stem(words[-1]), simple_plural(words[-1])))
-    return parts
+    if kind == "verb_noun":
+        verb, space, noun = label.strip().partition(" ")
+        return verb_noun_words(verb, noun) if space else _joined_verb_noun(label)
+    text = unicodedata.normalize("NFKC", label)
+    main = _REMARK.sub(" ", text)
+    if not split_words(main):
+        main, text = text, ""
+    remarks = [_remark(tuple(words)) for remark in _REMARK.findall(text) if (words := split_words(remark))]
+    if kind in ("verb", "noun"):
+        return [_inflected(main, kind), *remarks]
+    return [*_action_words(main), *remarks]
+
+
+def verb_noun_words(verb: str, noun: str) -> list[Word]:
+    """Section A.1: the verb as written, in dictionary form and in -ing; the noun as written, singular and plural."""
+    return [_inflected(verb, "verb"), _inflected(noun, "noun")]
+
+
+def _joined_verb_noun(label: str) -> list[Word]:
+    """`verb_noun` written without a space: BurnCandle, burn_candle."""
+    verb, *noun = split_words(label) or [""]
+    return verb_noun_words(verb, " ".join(noun)) if noun else [_inflected(verb, "verb")]
+
+
+@functools.cache
+def _inflected(text: str, pos: Pos) -> Word:
+    """One word: all forms of its first word (verb) or last word (noun), the others as they are, in their order."""
+    words = ["".join(split_words(piece)) for piece in text.split()] or [""]
+    at = 0 if pos == "verb" else len(words) - 1
+    base = lemma(words[at], pos)
+    forms = (words[at], base, *inflections(base, pos))
+    return Word(_distinct("".join((*words[:at], form, *words[at + 1 :])) for form in forms))
+
+
+def _action_words(text: str) -> list[Word]:
+    pieces: list[list[tuple[str, ...]]] = []  # alternatives of each word
+    for piece in _SLASH.sub("/", text).split():
+        choices = [tuple(words) for part in piece.split("/") if (words := split_words(part))]
+        pieces += [choices] if len(choices) > 1 else [[(word,)] for words in choices for word in words]
+    droppable = [all(words <= STOP_WORDS for words in map(set, choices)) for choices in pieces]
+    only_stop_words = all(droppable)
+    return [
+        Word(_distinct(form for words in choices for form in _spelled(words)), drop and not only_stop_words)
+        for choices, drop in zip(pieces, droppable, strict=True)
+    ]
+
+
+@functools.cache
+def _stemmed(word: str) -> tuple[str, ...]:
+    """As written, Porter stem, dictionary form: bouncing, bounc, bounce."""
+    base = lemma(word, "verb" if word.endswith("ing") else "noun")
+    return _distinct((word, normalise(stem(word)), base))
+
+
+@functools.cache
+def _spelled(words: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple("".join(forms) for forms in product(*map(_stemmed, words)))
+
+
+def _remark(words: tuple[str, ...]) -> Word:
+    """A remark is part of a hashtag as a whole, its stop words left out or not, or it is left out."""
+    forms = product(*((*_stemmed(word), "") if word in STOP_WORDS else _stemmed(word) for word in words))
+    return Word(_distinct(map("".join, forms)), optional=True)
+
+
+def _distinct(forms: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(forms) - {""}))
 
 
 # ----------------------------------------------------------------------------------------------- enumeration
@@ -140,7 +183,7 @@ def relevant_hashtags(label: str) -> set[str]:
 
 
 def verb_noun_hashtags(verb: str, noun: str) -> set[str]:
-    """Section A.1: both orders of all forms; ("burning", "candle") gives the paper's eight hashtags."""
+    """Section A.1: both orders of all forms; ("burning", "candle") and ("burn", "candle") give the paper's eight hashtags."""
     return concatenations(verb_noun_words(verb, noun))
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from dataset_builder import post_rows
 from dataset_builder.posts import PostsPart, file_size, list_posts, plan_parts, posts_digest, read_part
-from dataset_builder.seeds import read_seed_labels
+from dataset_builder.seeds import seed_labels
 from dataset_builder.tag_table import TagTable, find_labels, make_tag_table
 from pipeline import artifacts, execute, progress, storage
 from pipeline.artifacts import SourceFiles
@@ -195,7 +195,7 @@ def _lists(rows: np.ndarray, values: pa.Array, num_rows: int) -> pa.Array:
 def match_posts(config: BuildConfig) -> dict[str, Any]:
     """Write the source: hashtags.parquet, matches/, source.json; returns the marker's content. Skips what is whole."""
     source, files = config.source, artifacts.source_files(config.root, config.source.name)
-    labels = sorted(read_seed_labels(source.seed_labels))
+    labels = sorted(seed_labels(source.seed_labels, source.kind))
     paths = list_posts(source.posts)
     digests = {
         "posts": posts_digest(paths),

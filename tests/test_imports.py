@@ -16,7 +16,8 @@ MAY_IMPORT = {
 # Each of these libraries is imported by these modules only.
 HOMES = {
     "ray": {"pipeline/execute.py", "pipeline/doctor.py"},
-    "nltk": {"dataset_builder/hashtags.py"},
+    "nltk": {"dataset_builder/inflect.py"},
+    "lemminflect": {"dataset_builder/inflect.py"},
     "faiss": {"dedup/lsh.py"},
     "numba": {"dedup/lsh.py"},
     "imagehash": {"dedup/evidence.py"},
