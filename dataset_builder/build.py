@@ -69,7 +69,9 @@ def counted(stage: str, total: int, kept: int, reason: str) -> dict[str, Any]:
 
 def _check(config: BuildConfig) -> None:
     if not config.source.posts:
-        raise ConfigError("--source.posts is empty: name the posts table, or a finished dataset with --base")
+        raise ConfigError(
+            "--source.posts is empty: name the posts table (Parquet, JSON lines or CSV), or a finished dataset with --base"
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -16,7 +16,6 @@ from typing import Any, Literal
 Pos = Literal["verb", "noun"]
 _UPOS = {"verb": "VERB", "noun": "NOUN"}
 _TAG = {"verb": "VBG", "noun": "NNS"}
-_SHORTEST_PART = 4  # letters; of a compound's last part
 
 
 @functools.cache
@@ -33,8 +32,8 @@ def lemma(word: str, pos: Pos) -> str:
         return word if word in known else known[0]
     if pos == "verb" and not word.endswith("ing"):
         return word
-    rest, last = _compound(word, pos)
-    if last and lemma(last, pos) != last:
+    rest, last = _compound(word, pos, shortest=5 if pos == "verb" else 4)  # busking is no compound of king
+    if last:
         return rest + lemma(last, pos)
     return _new_verb(word) if pos == "verb" else word
 
@@ -53,7 +52,7 @@ def inflections(word: str, pos: Pos) -> tuple[str, ...]:
         return ()
     if known := _dictionary().getAllInflections(word, _UPOS[pos]).get(_TAG[pos]):
         return tuple(form for form in known if form.isalpha())
-    rest, last = _compound(word, pos)
+    rest, last = _compound(word, pos, shortest=4)
     if last:
         return tuple(rest + form for form in inflections(last, pos))
     return _dictionary().getAllInflectionsOOV(word, _UPOS[pos])[_TAG[pos]]
@@ -83,9 +82,9 @@ def _new_verb(word: str) -> str:
     return base if _lemmas(base, "noun") else _dictionary().getLemma(word, "VERB")[0]
 
 
-def _compound(word: str, pos: Pos) -> tuple[str, str]:
+def _compound(word: str, pos: Pos, shortest: int) -> tuple[str, str]:
     """(rest, longest last part that the dictionary knows), e.g. (snow, kiting); the last part is empty if none is known."""
-    cuts = range(2, len(word) - _SHORTEST_PART + 1)
+    cuts = range(2, len(word) - shortest + 1)
     cut = next((cut for cut in cuts if _lemmas(word[cut:], pos)), len(word))
     return word[:cut], word[cut:]
 

@@ -3,6 +3,8 @@
 import builtins
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dataset_builder import inflect
 from dataset_builder.hashtags import split_words
@@ -19,6 +21,7 @@ from dataset_builder.inflect import inflections, lemma, stem
         ("caught", "verb", "catch"),
         ("catch", "verb", "catch"),
         ("saw", "verb", "saw"),
+        ("mudsling", "verb", "mudsling"),
         ("candles", "noun", "candle"),
         ("knives", "noun", "knife"),
         ("feet", "noun", "foot"),
@@ -90,6 +93,13 @@ def test_forms_of_real_labels_go_there_and_back(shared_data):
     for word in gerunds - unchanged:
         assert lemma(bases[word], "verb") == bases[word]
         assert word in inflections(bases[word], "verb")
+
+
+@given(st.from_regex("[a-z]{0,9}(ing|s)?", fullmatch=True), st.sampled_from(["verb", "noun"]))
+def test_any_letters_have_forms(word, pos):
+    base = lemma(word, pos)
+    assert bool(base) == bool(word)
+    assert all(form.isalpha() for form in inflections(base, pos))
 
 
 def test_porter_stems():

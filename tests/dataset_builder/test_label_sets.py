@@ -6,7 +6,7 @@ from importlib import resources
 import pytest
 
 from dataset_builder.hashtags import normalise
-from dataset_builder.label_sets.derive import kinetics_verbs, main, verbnet_class_verbs
+from dataset_builder.label_sets.derive import kinetics_verbs, main, verbnet_verbs
 from dataset_builder.seeds import shipped_labels
 
 
@@ -76,14 +76,20 @@ def test_a_label_without_a_verb_is_refused():
         kinetics_verbs("shuttlecock")
 
 
-def test_classes_of_verbnet_named_by_a_verb(tmp_path):
-    files = {
-        "run-51.3.2.xml": '<VNCLASS ID="run-51.3.2"><MEMBERS><MEMBER name="run"/><MEMBER name="amble"/></MEMBERS></VNCLASS>',
-        "other_cos-45.4.xml": '<VNCLASS ID="other_cos-45.4"><MEMBERS><MEMBER name="break_down"/></MEMBERS></VNCLASS>',
-        "break_down-45.8.xml": '<VNCLASS ID="break_down-45.8"><MEMBERS><MEMBER name="die"/></MEMBERS></VNCLASS>',
-        "cooking-45.3.xml": '<VNCLASS ID="cooking-45.3"><MEMBERS><MEMBER name="bake"/></MEMBERS></VNCLASS>',
+def test_verbs_of_verbnet_with_four_senses_over_all_classes(tmp_path):
+    members = {
+        "a-1.xml": {"run": "run%2:38:00 run%2:38:04", "amble": "amble%2:38:00", "be": ""},
+        "b-2.xml": {
+            "run": "?run%2:30:00 run%2:38:00",
+            "go_on": "go_on%2:30:00 go_on%2:30:01 go_on%2:30:02 go_on%2:30:03",
+        },
+        "c-3.xml": {"run": "run%2:41:00"},
     }
     with zipfile.ZipFile(tmp_path / "verbnet.zip", "w") as archive:
-        for name, text in files.items():
-            archive.writestr(f"verbnet/{name}", text)
-    assert verbnet_class_verbs(tmp_path / "verbnet.zip") == ["run"]
+        archive.writestr("verbnet/README", "no class")
+        for file, senses in members.items():
+            rows = "".join(f'<MEMBER name="{verb}" wn="{keys}"/>' for verb, keys in senses.items())
+            archive.writestr(
+                f"verbnet/{file}", f"<VNCLASS><SUBCLASSES><MEMBERS>{rows}</MEMBERS></SUBCLASSES></VNCLASS>"
+            )
+    assert verbnet_verbs(tmp_path / "verbnet.zip") == ["run"]

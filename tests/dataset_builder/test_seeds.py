@@ -4,8 +4,10 @@ import pytest
 
 from dataset_builder.hashtags import concatenations, label_words, normalise
 from dataset_builder.inflect import lemma
+from dataset_builder.match import match_posts
 from dataset_builder.seeds import read_seed_labels, seed_labels, shipped_labels
-from pipeline.config import ConfigError
+from pipeline.config import BuildConfig, ConfigError, SourceConfig
+from tests.dataset_builder.small_world import HERE, write_posts
 
 KINDS = ["kinetics", "noun", "verb"]
 
@@ -58,3 +60,13 @@ def test_verbs_with_nouns_are_all_pairs():
         assert noun in nouns
         joined = normalise(noun)
         assert {verb + joined, joined + verb} <= concatenations(label_words(pair, "verb_noun"))
+
+
+def test_posts_are_matched_with_the_shipped_list_where_no_file_is_named(tmp_path):
+    rows = [
+        {"post_id": str(i), "video_uri": f"{i}.mp4", "hashtags": [tag]} for i, tag in enumerate(["FishCatching", "cat"])
+    ]
+    source = SourceConfig(posts=str(write_posts(tmp_path / "posts.jsonl", rows)), kind="kinetics")
+    sealed = match_posts(BuildConfig(root=str(tmp_path / "root"), source=source, execution=HERE))
+    assert len(sealed["labels"]) == 400
+    assert [label["name"] for label in sealed["labels"] if label["num_videos"]] == ["catching fish"]
