@@ -92,7 +92,7 @@ def label_words(label: str, kind: str = "kinetics") -> list[Word]:
     main = _REMARK.sub(" ", text)
     if not split_words(main):
         main, text = text, ""
-    remarks = [_remark(tuple(words)) for remark in _REMARK.findall(text) if (words := split_words(remark))]
+    remarks = [_remark(words) for remark in _REMARK.findall(text) if (words := split_words(remark))]
     if kind in ("verb", "noun"):
         return [_inflected(main, kind), *remarks]
     return [*_action_words(main), *remarks]
@@ -100,7 +100,7 @@ def label_words(label: str, kind: str = "kinetics") -> list[Word]:
 
 def verb_noun_words(verb: str, noun: str) -> list[Word]:
     """Section A.1: the verb as written, in dictionary form and in -ing; the noun as written, singular and plural."""
-    return [_inflected(verb, "verb"), _inflected(noun, "noun")]
+    return [word for word in (_inflected(verb, "verb"), _inflected(noun, "noun")) if word.forms]
 
 
 def _joined_verb_noun(label: str) -> list[Word]:
@@ -132,22 +132,23 @@ def _action_words(text: str) -> list[Word]:
     ]
 
 
-@functools.cache
-def _stemmed(word: str) -> tuple[str, ...]:
-    """As written, Porter stem, dictionary form: bouncing, bounc, bounce."""
-    base = lemma(word, "verb" if word.endswith("ing") else "noun")
-    return _distinct((word, normalise(stem(word)), base))
+def _canonical(word: str) -> str:
+    return lemma(word, "verb" if word.endswith("ing") else "noun")
+
+
+_STEMMED = (str, stem, _canonical)  # bouncing, bounc, bounce
 
 
 @functools.cache
 def _spelled(words: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple("".join(forms) for forms in product(*map(_stemmed, words)))
+    return tuple("".join(forms) for forms in product(*({form(word) for form in _STEMMED} for word in words)))
 
 
-def _remark(words: tuple[str, ...]) -> Word:
-    """A remark is part of a hashtag as a whole, its stop words left out or not, or it is left out."""
-    forms = product(*((*_stemmed(word), "") if word in STOP_WORDS else _stemmed(word) for word in words))
-    return Word(_distinct(map("".join, forms)), optional=True)
+def _remark(words: list[str]) -> Word:
+    """A remark is part of a hashtag as a whole, or left out: few spellings, all of its words in the same form."""
+    without_stop_words = [word for word in words if word not in STOP_WORDS]
+    spellings = ("".join(map(form, kept)) for kept in (words, without_stop_words) for form in _STEMMED)
+    return Word(_distinct(spellings), optional=True)
 
 
 def _distinct(forms: Iterable[str]) -> tuple[str, ...]:

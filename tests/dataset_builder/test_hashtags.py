@@ -25,14 +25,18 @@ _PAPER = "burncandle candlesburning candleburning burncandles burningcandle burn
 PAPERS_EIGHT = set(_PAPER.split())
 
 
+def canonical(word):
+    return lemma(word, "verb" if word.endswith("ing") else "noun")
+
+
 def forms(word):
-    return {word, stem(word), lemma(word, "verb" if word.endswith("ing") else "noun")}
+    return {word, stem(word), canonical(word)}
 
 
 def brute_force(label):
     """Section 3.1 read literally: which words to keep, original or stemmed form of each, in every order.
 
-    A remark, "passing American football (in game)", is kept whole and in its order, or left out.
+    A remark, "passing American football (in game)", is kept whole, its words in their order and all in one form, or left out.
     """
     main, *remark = re.split(r"[()]", label)
     words = split_words(main)
@@ -41,8 +45,13 @@ def brute_force(label):
         optional = []
     asides = {""}
     if remark:
-        choices = [forms(word) | ({""} if word in STOP_WORDS else set()) for word in split_words(remark[0])]
-        asides |= {"".join(choice) for choice in product(*choices)}
+        aside = split_words(remark[0])
+        for spelled in (aside, map(stem, aside), map(canonical, aside)):
+            pairs = list(zip(aside, spelled, strict=True))
+            asides |= {
+                "".join(form for _, form in pairs),
+                "".join(form for word, form in pairs if word not in STOP_WORDS),
+            }
     found = set()
     for left_out in subsets(optional):
         kept = [forms(word) for i, word in enumerate(words) if i not in left_out]
@@ -143,6 +152,18 @@ def test_labels_of_every_shape(label, relevant, not_relevant):
 )
 def test_verbs_and_nouns_keep_the_order_of_their_words(label, kind, hashtags):
     assert concatenations(label_words(label, kind)) == set(hashtags.split())
+
+
+@pytest.mark.parametrize("label", ["burn !!", "!! burn", "burn"])
+def test_a_pair_that_lacks_a_part_is_the_other_part(label):
+    assert "burn" in concatenations(label_words(label, "verb_noun"))
+    assert HashtagMatcher([label], "verb_noun").match("#burn") == {label}
+
+
+def test_a_long_remark_has_few_spellings():
+    aside = "only the last of all those very long rolling dances that nobody ever finishes in time"
+    assert count_concatenations(label_words(f"dancing ({aside})")) < 100
+    assert "dance" + "".join(aside.split()) in relevant_hashtags(f"dancing ({aside})")
 
 
 def test_words_of_labels_as_lists_write_them():
