@@ -112,7 +112,7 @@ def _joined_verb_noun(label: str) -> list[Word]:
 @functools.cache
 def _inflected(text: str, pos: Pos) -> Word:
     """One word: all forms of its first word (verb) or last word (noun), the others as they are, in their order."""
-    words = ["".join(split_words(piece)) for piece in text.split()] or [""]
+    words = [word for piece in text.split() if (word := "".join(split_words(piece)))] or [""]
     at = 0 if pos == "verb" else len(words) - 1
     base = lemma(words[at], pos)
     forms = (words[at], base, *inflections(base, pos))

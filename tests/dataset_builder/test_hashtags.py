@@ -148,6 +148,7 @@ def test_labels_of_every_shape(label, relevant, not_relevant):
         ("polar bear", "noun", "polarbear polarbears"),
         ("jack-o'-lantern", "noun", "jackolantern jackolanterns"),
         ("feet", "noun", "foot feet"),
+        ("polar bear &", "noun", "polarbear polarbears"),
     ],
 )
 def test_verbs_and_nouns_keep_the_order_of_their_words(label, kind, hashtags):
