@@ -193,6 +193,11 @@ def sweep_folder(root: str, sweep: str) -> str:
     return storage.join(root, "sweeps", sweep)
 
 
+def label_report(root: str, name: str) -> str:
+    """Path of a report on label spaces without its suffix: + .json, .html."""
+    return storage.join(root, "reports", "labels", name)
+
+
 # ------------------------------------------------------------------------------------------------- seals
 
 

@@ -8,27 +8,9 @@ from dataclasses import dataclass
 from pipeline import artifacts, progress, storage
 from pipeline.cli import run_stage
 from pipeline.report import accuracy, data, exclusions, inputs, results, runs
+from pipeline.report.document import document
 from pipeline.report.inputs import Plan, number
-from pipeline.report.markup import Safe, clean, escaped, join, plural, tag
-from pipeline.report.style import CSS
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
-<title>{title}</title>
-<style>{css}</style>
-</head>
-<body>
-{header}
-<main>
-{sections}
-</main>
-</body>
-</html>
-"""
+from pipeline.report.markup import Safe, clean, join, plural, tag
 
 
 @dataclass(frozen=True)
@@ -76,8 +58,7 @@ def render(plan: Plan, rows: list[dict], root: str) -> str:
         runs.provenance_section(plan, rows),
         runs.configuration_section(plan),
     ]
-    title = escaped(plan.title)
-    return _PAGE.format(title=title, css=CSS, header=_header(plan, curves), sections="\n".join(sections))
+    return document(plan.title, _header(plan, curves), sections)
 
 
 _CONTENTS = (

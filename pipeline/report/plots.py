@@ -222,6 +222,26 @@ def _spread(count: int) -> np.ndarray:
     return np.unique(np.geomspace(1, count, 2 * MAX_LINE_POINTS).round().astype(int)) - 1
 
 
+def cumulative(name: str, alt: str, lines: Sequence[tuple[np.ndarray, np.ndarray]]) -> Safe:
+    """Share of the videos against share of the labels (paper, Figure 3), and the line of equal labels.
+
+    `lines`: (share of the labels [K + 1], share of the videos [K + 1]) of each dataset, both from 0 to 1.
+    """
+
+    def paint(axes: Any) -> None:
+        axes.plot([0, 1], [0, 1], color=INK, linewidth=0.9, linestyle=":", alpha=0.7)
+        for index, (labels_share, videos_share) in enumerate(lines):
+            keep, (colour, dash) = _spread(len(labels_share)), series_style(index)
+            axes.plot(labels_share[keep], videos_share[keep], color=colour, linestyle=dash, linewidth=2)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1.01)
+        axes.xaxis.set_major_formatter(lambda share, _: f"{share:g}")
+        axes.set_xlabel("share of the labels, those with most videos first")
+        _percent_axis(axes, "share of the videos (%)")
+
+    return _draw(name, alt, paint, width_in=6.2, height_in=3.9)
+
+
 # ------------------------------------------------------------------------------------------------ training curves
 
 
