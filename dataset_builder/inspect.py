@@ -89,19 +89,17 @@ def describe(contents: ShardContents) -> list[str]:
 
 def _attempted(contents: ShardContents) -> list[str]:
     """attempted = written + quarantined by reason, as far as the files beside the tar tell."""
-    lines = []
     if contents.quarantined is None:
-        lines.append("no index beside it: read through the tar itself; which videos were quarantined is not known")
-    reasons = (contents.sidecar or {}).get("quarantined") or {}
-    if contents.quarantined is not None:
+        lines = ["no index beside it: read through the tar itself; which videos were quarantined is not known"]
+        reasons = contents.sidecar and contents.sidecar["quarantined"]
+    else:
+        lines = [f"quarantined, {reason}: {_some(keys, MAX_EXAMPLES)}" for reason, keys in contents.quarantined.items()]
         reasons = {reason: len(keys) for reason, keys in contents.quarantined.items()}
-    if contents.sidecar or contents.quarantined is not None:
-        attempted = len(contents.samples) + sum(reasons.values())
-        text = "".join(f" + {count:,} {reason}" for reason, count in reasons.items())
-        lines.append(f"attempted: {attempted:,} = {len(contents.samples):,} written{text}")
-    for reason, keys in (contents.quarantined or {}).items():
-        lines.append(f"quarantined, {reason}: {_some(keys, MAX_EXAMPLES)}")
-    return lines
+    if reasons is None:
+        return lines
+    written = len(contents.samples)
+    text = "".join(f" + {count:,} {reason}" for reason, count in reasons.items())
+    return [f"attempted: {written + sum(reasons.values()):,} = {written:,} written{text}", *lines]
 
 
 def _some(names: Sequence[str], limit: int) -> str:

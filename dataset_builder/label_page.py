@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dataset_builder.dataset_labels import DatasetLabels
 from dataset_builder.label_overlap import LabelOverlap
 from dataset_builder.label_statistics import cumulative_distribution
 from pipeline.report import plots
 from pipeline.report.document import document
 from pipeline.report.markup import Safe, details, join, percent, plural, section, table, tag
-
-if TYPE_CHECKING:
-    from dataset_builder.label_report import DatasetLabels
 
 Overlaps = Mapping[tuple[str, str], LabelOverlap]
 
@@ -64,7 +61,7 @@ def _equal_key() -> Safe:
 
 # ------------------------------------------------------------------------------------------------------ numbers
 
-_QUANTITIES: tuple[tuple[str, Callable[[Any], str | None]], ...] = (
+_QUANTITIES: tuple[tuple[str, Callable[[DatasetLabels], str | None]], ...] = (
     ("kind", lambda d: d.kind),
     ("videos", lambda d: f"{d.num_videos:,}"),
     ("labels", lambda d: f"{d.statistics.num_labels:,}"),

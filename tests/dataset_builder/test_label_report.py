@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from dataset_builder.build import build
-from dataset_builder.label_report import LabelReportConfig, main, read_dataset, report_labels
+from dataset_builder.dataset_labels import read_dataset
+from dataset_builder.label_report import LabelReportConfig, main, report_labels
 from dataset_builder.targets import build_target
 from pipeline import artifacts, storage
 from pipeline.config import ConfigError, SamplingConfig, TargetConfig
