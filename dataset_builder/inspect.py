@@ -16,6 +16,7 @@ from pipeline import progress, storage, video
 from pipeline.cli import run_stage
 from pipeline.config import ConfigError
 from pipeline.report.markup import clean
+from pipeline.storage import StorageError
 from pipeline.video import VideoError
 
 FRAMES_PER_VIDEO = 4
@@ -142,7 +143,10 @@ def _one_video(contents: ShardContents, key: str) -> bytes:
         raise ConfigError(f"--key: video '{key}' of '{contents.path}.tar' {why}")
     progress.say(f"{sample.key}  {_facts(sample)}  {clean(', '.join(sample.labels))}")
     step = -(-sample.num_frames // MAX_FRAMES)
-    frames = video.read_video(contents.video(sample), step=step)
+    try:
+        frames = video.read_video(contents.video(sample), step=step)
+    except VideoError as error:
+        raise StorageError(f"video '{key}' of '{contents.path}.tar' cannot be decoded: {error}") from error
     sheets = _contact_sheets()
     strips = [sheets.Strip(frame[None], (f"{i * step / sample.fps:.2f} s",)) for i, frame in enumerate(frames)]
     width = max(64, round(132 * sample.width / sample.height))

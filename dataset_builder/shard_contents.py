@@ -120,6 +120,8 @@ def _read_members(path: str, tar: tarfile.TarFile) -> list[StoredSample]:
 def _parse(where: str, data: bytes) -> dict[str, Any]:
     try:
         content = json.loads(data)
+        if content["num_frames"] < 1:
+            raise ValueError("it has no frames")
         return {name: content[name] for name in DESCRIBED}
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError(f"'{where}' does not describe a video: {type(error).__name__} {error}") from error

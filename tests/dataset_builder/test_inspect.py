@@ -115,6 +115,7 @@ def test_an_index_that_leads_elsewhere_is_an_error(shard):
         ({"notes.txt": b"x"}, "holds 'notes.txt'"),
         ({"a.mp4": b"x"}, "'a' lacks its .mp4 or its .json"),
         ({"a.mp4": b"x", "a.json": b"{}"}, r"a\.json' does not describe a video"),
+        ({"a.mp4": b"x", "a.json": b'{"num_frames": 0}'}, r"a\.json' does not describe a video: .* it has no frames"),
         ({"a.mp4": b"x", "a.json": b"\xff"}, r"a\.json' does not describe a video"),
     ],
 )
@@ -193,6 +194,8 @@ def test_a_video_that_cannot_be_decoded_leaves_its_place_blank(tmp_path, capsys)
     inspect(config(str(tmp_path / "x"), output=str(tmp_path / "x.png")))
     assert "a: decode_error" in capsys.readouterr().out
     assert Image.open(tmp_path / "x.png").size
+    with pytest.raises(StorageError, match=r"'a' of .* cannot be decoded: decode_error"):
+        inspect(config(str(tmp_path / "x"), key="a"))
 
 
 def test_a_shard_without_a_stored_video_has_no_picture(tmp_path, capsys):
