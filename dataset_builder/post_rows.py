@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def in_one_form(table: pa.Table) -> pa.Table:
 def _column(table: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
     if name not in table.column_names:
         return pa.nulls(table.num_rows, kind)
-    column = table[name].combine_chunks()
+    column = whole(table[name])
     column = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
     return pa.nulls(len(column), kind) if pa.types.is_null(column.type) else column
 
@@ -80,29 +81,53 @@ def as_tags(column: pa.Array) -> pa.Array:
     return pc.split_pattern(pc.utf8_trim(text, " "), " ").cast(pa.list_(pa.string()))
 
 
-def all_tags(posts: pa.Table) -> tuple[pa.Array, np.ndarray]:
-    """Every raw tag of the posts: (strings [M], int64 [M] row of each), from the hashtags and the caption columns."""
-    lists = posts["hashtags"].combine_chunks()
-    caption_tags, caption_rows = caption_hashtags(posts["caption"].combine_chunks())
-    tags = pa.concat_arrays([pc.list_flatten(lists), caption_tags])
-    # Not list_parent_indices: it counts what stands behind a null list, which list_flatten leaves out.
+def whole(column: pa.ChunkedArray) -> pa.Array:
+    """A column as one array, copied only where it has several chunks."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+# ------------------------------------------------------------------------------------------------------- tags
+
+
+@dataclass(frozen=True)
+class TagLists:
+    """Raw tags of N posts, none empty; post i has `tags[offsets[i]:offsets[i + 1]]`."""
+
+    tags: pa.Array
+    """string [M]."""
+    offsets: np.ndarray
+    """int64 [N + 1]."""
+
+    def posts_of(self, positions: np.ndarray) -> np.ndarray:
+        """Which posts the tags at `positions` stand in."""
+        return np.searchsorted(self.offsets, positions, "right") - 1
+
+
+def tag_lists(posts: pa.Table) -> list[TagLists]:
+    """The tags of the hashtags column, and those inside the captions."""
+    lists = whole(posts["hashtags"])
+    # Not the array's own offsets: they count what stands behind a null list, which list_flatten leaves out.
     sizes = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
-    rows = np.concatenate([np.repeat(np.arange(len(lists)), sizes), caption_rows])
+    return [_without_empty(pc.list_flatten(lists), sizes), caption_hashtags(whole(posts["caption"]))]
+
+
+def caption_hashtags(captions: pa.Array) -> TagLists:
+    """#hashtags written inside captions."""
+    pieces = pc.split_pattern(pc.replace_substring(captions, "＃", "#"), "#")
+    sizes = pc.list_value_length(pieces).fill_null(0).to_numpy(zero_copy_only=False)
+    after_hash = np.ones(sizes.sum(), dtype=bool)
+    after_hash[np.cumsum(sizes)[sizes > 0] - sizes[sizes > 0]] = False  # all but a caption's first piece
+    tags = pc.list_flatten(pieces).filter(pa.array(after_hash))
+    return _without_empty(pc.replace_substring_regex(tags, _TAG_IN_CAPTION, r"\1"), np.maximum(sizes - 1, 0))
+
+
+def _without_empty(tags: pa.Array, sizes: np.ndarray) -> TagLists:
+    offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
     written = pc.fill_null(pc.greater(pc.binary_length(tags), 0), False)
-    return tags.filter(written), rows[written.to_numpy(zero_copy_only=False)]
-
-
-def caption_hashtags(captions: pa.Array) -> tuple[pa.Array, np.ndarray]:
-    """#hashtags written inside captions: (strings [M], int64 [M] row of each)."""
-    rows = np.flatnonzero(
-        pc.fill_null(pc.match_substring_regex(captions, "[#＃]"), False).to_numpy(zero_copy_only=False)
-    )
-    pieces = pc.split_pattern(pc.replace_substring(captions.take(pa.array(rows)), "＃", "#"), "#")
-    flat = pc.list_flatten(pieces)
-    parents = pc.list_parent_indices(pieces).to_numpy(zero_copy_only=False)
-    after_hash = np.flatnonzero(np.diff(parents, prepend=-1) == 0)  # all but a caption's first piece
-    tags = pc.replace_substring_regex(flat.take(pa.array(after_hash)), _TAG_IN_CAPTION, r"\1")
-    return tags, rows[parents[after_hash]]
+    if pc.all(written).as_py() is not False:
+        return TagLists(tags, offsets)
+    counted = np.concatenate([[0], np.cumsum(written.to_numpy(zero_copy_only=False))])
+    return TagLists(tags.filter(written), counted[offsets])
 
 
 # ------------------------------------------------------------------------------------------------------- URIs

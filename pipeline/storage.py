@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import os
-from typing import Any
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 import fsspec
 import pyarrow as pa
@@ -68,25 +71,39 @@ def read_range(path: str, offset: int, size: int) -> bytes:
 
 
 def write_bytes(path: str, data: bytes) -> None:
-    """Write under a temporary name, flush to disk, rename: a reader sees the old file or the new one, never a part."""
-    if not is_local(path):
-        filesystem, inner = fsspec.core.url_to_fs(path)
-        filesystem.pipe_file(inner, data)  # object stores publish an object only when its upload is complete
+    """Write a file so that a reader sees the old one or the new one, never a part."""
+    if is_local(path):
+        with whole_file(path) as file:
+            file.write(data)
         return
-    folder = os.path.dirname(path) or "."
+    filesystem, inner = fsspec.core.url_to_fs(path)
+    filesystem.pipe_file(inner, data)  # object stores publish an object only when its upload is complete
+
+
+@contextmanager
+def whole_file(path: str) -> Iterator[BinaryIO]:
+    """A file to write to, that has its name when the block ends without an error, and leaves nothing when it does not.
+
+    It is written under another name beside it, flushed to disk and renamed; for an object store it is written to the
+    local folder for temporary files and uploaded.
+    """
+    folder = (os.path.dirname(path) or ".") if is_local(path) else tempfile.gettempdir()
     os.makedirs(folder, exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.tmp"
+    temporary = os.path.join(folder, f"{os.path.basename(path)}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
+        if is_local(path):
+            os.replace(temporary, path)
+            sync_folder(folder)
+        else:
+            filesystem, inner = fsspec.core.url_to_fs(path)
+            filesystem.put_file(temporary, inner)
+    finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
-        raise
-    sync_folder(folder)
 
 
 def sync_folder(folder: str) -> None:
