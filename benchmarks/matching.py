@@ -13,8 +13,10 @@ thread, in turn; `ray_data` has the whole machine and is timed by the clock, the
 from __future__ import annotations
 
 import argparse
+import importlib
 import importlib.util
 import json
+import logging
 import os
 import pickle
 import resource
@@ -99,6 +101,7 @@ def duckdb(path: Path, work: Path, at_most: int) -> tuple[int, int]:
 def ray_data(path: Path, work: Path, at_most: int) -> tuple[int, int]:
     import ray
 
+    logging.disable(logging.WARNING)
     head = next(pq.ParquetFile(path).iter_batches(at_most, columns=["post_id", "hashtags"]))
     rows = np.repeat(np.arange(len(head)), pc.list_value_length(head["hashtags"]).to_numpy())
     exploded = pa.table({"post_id": head["post_id"].take(pa.array(rows)), "hashtag": pc.list_flatten(head["hashtags"])})
@@ -145,7 +148,9 @@ def run_one(name: str, path: Path, work: Path, at_most: int) -> None:
     """In a process of its own: print what was found, its CPU seconds (`ray_data`: of the clock) and its peak memory."""
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)
-    _table(work)  # what every runner loads is not counted
+    for module in ("pandas", *NEEDS.get(name, ())):  # not counted; pyarrow imports pandas where it is, for any runner
+        if importlib.util.find_spec(module):
+            importlib.import_module(module)
     began = time.process_time()
     posts, pairs = RUNNERS[name][0](path, work, at_most)
     seconds = _clock.get("seconds", time.process_time() - began)

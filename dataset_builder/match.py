@@ -1,7 +1,8 @@
 """Posts × seed labels → matches: which videos carry a relevant hashtag, and for which labels (paper, Section 3.1).
 
-Two rounds over parts: each part of the posts is matched against one table of hashtags and spilled by buckets of video_id;
-then each bucket unites the posts that show the same video. Both rounds are Arrow and NumPy over whole batches.
+Two rounds over parts: each part of the posts is matched against one table of hashtags, batch by batch, and what matched is
+spilled; then each bucket, a range of video_id, unites the posts that show the same video. Both rounds are Arrow and NumPy
+over whole batches, and neither holds more than a batch or a bucket in memory.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pipeline import artifacts, execute, progress, storage
 from pipeline.artifacts import SourceFiles
 from pipeline.config import BuildConfig, ConfigError, SourceConfig
 
-BUCKET_BYTES = 128 << 20  # of matched rows in memory, in one bucket of video_id; uniting takes a few times as much
+BUCKET_BYTES = 128 << 20  # of matched rows in memory, in one bucket of video_id; uniting takes four times as much
 MAX_LISTED = 1000  # names in each of source.json's lists but `labels`, which is whole
 ID_DIGITS = 20
 
