@@ -8,8 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from dataset_builder.label_space import make_label_space, read_matches, write_label_space
-from dataset_builder.manifest import choose_videos, video_weights, write_manifest
+import numpy as np
+
+from dataset_builder.candidates import matched_videos
+from dataset_builder.choose import check_sampling, choose_videos
+from dataset_builder.label_space import read_label_space, write_label_space
+from dataset_builder.manifest import Manifest, equal_parts, read_manifest, say_stages, write_manifest
 from dataset_builder.match import match_posts
 from dataset_builder.shard import ShardJob, describe_dataset, write_shards
 from dataset_builder.subset import draw_subset
@@ -26,48 +30,49 @@ def build(config: BuildConfig) -> dict[str, Any]:
 
     # 1. Posts: which videos carry a relevant hashtag of a seed label?
     source = match_posts(config)
-    source_files = artifacts.source_files(config.root, config.source.name)
 
     files = artifacts.dataset_files(config.root, config.dataset)
     if done := artifacts.open_stage(files.folder, files.marker, config, {"source": source["digest"]}):
         progress.say(f"dataset '{config.dataset}' is whole: {done['num_videos']:,} videos")
         return done
 
-    # 2. Label space: labels with enough videos.
-    names = [label["name"] for label in source["labels"]]
-    matched = read_matches(source_files, names)
-    space, labelled = make_label_space(
-        matched, names, config.sampling.min_videos, name=config.dataset, kind=config.source.kind
+    # 2. Label space and manifest: labels with enough videos, which of these videos, and how often a pass draws each.
+    manifest = read_manifest(files) or _make_manifest(config, source)
+    say_stages(manifest.counts)
+
+    # 3. Shards: one pass over each video.
+    space = read_label_space(files)
+    job = ShardJob(files, space.names, config.storage)
+    described = describe_dataset(job, space.kind, write_shards(job, manifest.num_parts, config.execution))
+    shards = {"in": manifest.num_videos, "kept": described["num_videos"], "dropped": described["quarantined"]}
+    say_stages({"shards": shards})
+
+    # 4. The seal.
+    counts = {"posts": source["counts"], **manifest.counts, "shards": shards}
+    return artifacts.seal(files.folder, files.marker, counts, **described)
+
+
+def _make_manifest(config: BuildConfig, source: dict[str, Any]) -> Manifest:
+    files = artifacts.dataset_files(config.root, config.dataset)
+    candidates = matched_videos(
+        artifacts.source_files(config.root, config.source.name), [label["name"] for label in source["labels"]]
+    )
+    counts = np.array([label["num_videos"] for label in source["labels"]], dtype=np.int64)
+    space, choice, stages = choose_videos(
+        candidates,
+        config.sampling,
+        config.execution,
+        name=config.dataset,
+        kind=config.source.kind,
+        label_counts=counts,
     )
     write_label_space(files, space)
-    counts = {"label_space": counted("label space", len(matched), len(labelled), "no_label_with_enough_videos")}
-
-    # 3. Manifest: which of them, and how often a pass draws each.
-    chosen = choose_videos(labelled, config.sampling)
-    counts["sampling"] = counted("sampling", len(labelled), len(chosen), "not_sampled")
-    weights = video_weights(chosen, len(space.labels), config.sampling.square_root)
-    num_shards = write_manifest(
-        files, chosen, weights, seed=config.sampling.seed, rows_per_part=config.storage.samples_per_shard
-    )
-
-    # 4. Shards: one pass over each video.
-    job = ShardJob(files, space.names, config.storage)
-    described = describe_dataset(job, space.kind, write_shards(job, num_shards, config.execution))
-    counts["shards"] = {"in": len(chosen), "kept": described["num_videos"], "dropped": described["quarantined"]}
-    progress.say_counts("shards", len(chosen), described["num_videos"], described["quarantined"])
-
-    # 5. The seal.
-    return artifacts.seal(files.folder, files.marker, {"posts": source["counts"], **counts}, **described)
-
-
-def counted(stage: str, total: int, kept: int, reason: str) -> dict[str, Any]:
-    """Say and return `in = kept + dropped` of a stage with one reason to drop."""
-    dropped = {reason: total - kept}
-    progress.say_counts(stage, total, kept, dropped)
-    return {"in": total, "kept": kept, "dropped": dropped}
+    bounds = equal_parts(len(choice), config.storage.samples_per_shard)
+    return write_manifest(files, choice, stages, bounds, config.sampling.square_root, config.execution)[0]
 
 
 def _check(config: BuildConfig) -> None:
+    check_sampling(config.sampling)
     if not config.source.posts:
         raise ConfigError(
             "--source.posts is empty: name the posts table (Parquet, JSON lines or CSV), or a finished dataset with --base"

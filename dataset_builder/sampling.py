@@ -7,6 +7,8 @@ subset lies within a larger one.
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 
@@ -34,14 +36,42 @@ def _mix(state: np.ndarray) -> np.ndarray:
     return state ^ (state >> np.uint64(31))
 
 
-def rank_order(video_ids: np.ndarray, seed: int) -> np.ndarray:
-    """int64 [N]: indices of the videos by hash rank, ties by id."""
-    return np.lexsort((video_ids, hash_ranks(video_ids, seed)))
+def random_order(ranks: np.ndarray) -> np.ndarray:
+    """int64 [N]: the videos by hash rank (uint64 [N]), equal ranks by place in the array."""
+    return np.argsort(ranks, kind="stable")
+
+
+def tail_preserving_order(ranks: np.ndarray, label_ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """int64 [N]: the videos in the order in which the labels' queues let them in (Section 4.1.1).
+
+    A video stands in the queue of each of its labels, and every queue is in order of hash rank (uint64 [N]). First come
+    the heads of all queues, then all the second places, and so on; a video comes with its earliest place. Within a place
+    the order is that of the hash ranks.
+    """
+    by_rank = random_order(ranks)
+    return by_rank[np.argsort(_earliest_places(by_rank, label_ids, offsets), kind="stable")]
+
+
+def _earliest_places(by_rank: np.ndarray, label_ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """uint32 [N], for the videos in order of rank: the earliest place (from 0) in the queues of their labels."""
+    rank_of_video = np.empty(len(by_rank), dtype=np.uint32)
+    rank_of_video[by_rank] = np.arange(len(by_rank), dtype=np.uint32)
+    queues = label_ids.astype(np.uint64)  # (label, rank) in one word: sorting it needs no further memory
+    queues <<= np.uint64(32)
+    queues |= np.repeat(rank_of_video, np.diff(offsets))
+    queues.sort()
+    num_labels = int(label_ids.max()) + 1 if len(label_ids) else 0
+    bounds = np.searchsorted(queues, np.arange(num_labels + 1, dtype=np.uint64) << np.uint64(32))
+    places = np.full(len(by_rank), np.iinfo(np.uint32).max, dtype=np.uint32)
+    for start, end in itertools.pairwise(bounds.tolist()):
+        queue = (queues[start:end] & np.uint64(0xFFFFFFFF)).astype(np.int64)
+        places[queue] = np.minimum(places[queue], np.arange(end - start, dtype=np.uint32))
+    return places
 
 
 def random_subset(video_ids: np.ndarray, num_videos: int, seed: int) -> np.ndarray:
     """Sorted int64 [min(num_videos, N)]: the videos with the smallest hash ranks."""
-    return np.sort(rank_order(video_ids, seed)[:num_videos])
+    return np.sort(random_order(hash_ranks(video_ids, seed))[:num_videos])
 
 
 def tail_preserving_subset(
@@ -49,27 +79,24 @@ def tail_preserving_subset(
 ) -> np.ndarray:
     """Sorted int64 [min(num_videos, N)]: every video of tail labels, head labels thinned to one common cap (Section 4.1.1).
 
-    A video with several labels stands in the queue of each of them, ordered by hash rank, and is kept as soon as one of its
-    labels reaches it. So with cap c every label keeps at least min(c, its videos): all videos of a label with at most c
-    videos stay, and a head label exceeds c only by videos that another of their labels kept. The cap is the largest that
-    keeps at most `num_videos`; the remainder comes from the next place of the queues, by hash rank. Subsets of different
-    sizes with one seed are nested. Every video must have a label.
+    The first videos of `tail_preserving_order`. So with cap c every label keeps at least min(c, its videos): all videos of
+    a label with at most c videos stay, and a head label exceeds c only by videos that another of their labels kept. The
+    cap is the largest that keeps at most `num_videos`; the remainder comes from the next place of the queues, by hash
+    rank. Subsets of different sizes with one seed are nested. Every video must have a label.
     """
-    places = _queue_places(video_ids, label_ids, offsets, seed)
-    return np.sort(np.lexsort((video_ids, hash_ranks(video_ids, seed), places))[:num_videos])
+    return np.sort(tail_preserving_order(hash_ranks(video_ids, seed), label_ids, offsets)[:num_videos])
 
 
-def _queue_places(video_ids: np.ndarray, label_ids: np.ndarray, offsets: np.ndarray, seed: int) -> np.ndarray:
-    """int64 [N]: a video's earliest place (from 0) in the queues of its labels."""
-    rank = np.empty(len(video_ids), dtype=np.int64)
-    rank[rank_order(video_ids, seed)] = np.arange(len(video_ids))
-    videos = np.repeat(np.arange(len(video_ids)), np.diff(offsets))
-    queue = np.lexsort((rank[videos], label_ids))
-    queued = label_ids[queue]
-    starts = np.searchsorted(queued, queued, side="left")
-    place = np.empty(len(label_ids), dtype=np.int64)
-    place[queue] = np.arange(len(label_ids)) - starts
-    return np.minimum.reduceat(place, offsets[:-1]) if len(video_ids) else place
+def within_budget(durations_s: np.ndarray, budget_s: float) -> int:
+    """How many of the first videos fit: the first one that would exceed the budget ends the choice (float [N], seconds)."""
+    return int(np.searchsorted(np.cumsum(durations_s, dtype=np.float64), budget_s, side="right"))
+
+
+def label_subset(names: list[str], num_labels: int, seed: int) -> list[str]:
+    """The `num_labels` labels with the smallest hash ranks, sorted: with one seed, smaller sets lie in larger (Figure 4)."""
+    ordered = sorted(names)
+    encoded = np.array([name.encode() for name in ordered], dtype=np.bytes_)
+    return [ordered[i] for i in random_subset(encoded, num_labels, seed)]
 
 
 def label_counts(label_ids: np.ndarray, num_labels: int) -> np.ndarray:

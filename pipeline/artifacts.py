@@ -39,6 +39,7 @@ MANIFEST = pa.schema(
     [
         ("video_id", pa.string()),
         ("uri", pa.string()),
+        # Of the upload, cut when the shards are built; in a subset (`base`), of the stored video, cut by its readers.
         ("start_s", pa.float32()),  # null: from the beginning
         ("end_s", pa.float32()),  # null: to the end
         ("label_ids", pa.list_(pa.int32())),
@@ -128,6 +129,11 @@ class DatasetFiles:
     def manifest(self) -> str:
         """Folder of part-*.parquet."""
         return storage.join(self.folder, "manifest")
+
+    @property
+    def manifest_marker(self) -> str:
+        """Written after the last part of the manifest: its existence means that the manifest is whole."""
+        return storage.join(self.folder, "manifest.json")
 
     def shard(self, index: int) -> str:
         """Path of a shard without its suffix: + .tar, .json (sidecar, last), .parquet (index), .sig.parquet."""

@@ -73,14 +73,16 @@ class FrameReader:
         if sample in self.cache:
             return self.cache[sample][frames]
         size_hw = self.frame_size(sample)
-        num_frames = int(self.samples.columns["num_frames"][sample])
+        at = self.samples.columns
+        first, num_frames, in_file = (int(at[name][sample]) for name in ("first_frame", "num_frames", "stored_frames"))
         try:
             data = self.samples.read(sample)
             if num_frames * size_hw[0] * size_hw[1] * 3 > self.cache_room:
-                return video.read_clip(data, frames, size_hw)
+                return video.read_clip(data, [first + frame for frame in frames], size_hw)
             whole = video.read_video(data, size_hw)
-            if len(whole) != num_frames:
-                raise video.VideoError("decode_error", f"{len(whole)} frames, the index says {num_frames}")
+            if len(whole) != in_file:
+                raise video.VideoError("decode_error", f"{len(whole)} frames, the index says {in_file}")
+            whole = whole[first : first + num_frames].copy() if num_frames < in_file else whole
         except (video.VideoError, OSError) as error:
             raise SampleError(f"cannot read {self.samples.describe(sample)}: {error}") from error
         self.cache[sample] = whole

@@ -31,7 +31,8 @@ class Samples:
     keys: pa.ChunkedArray
     """string [N], the video_ids."""
     columns: dict[str, np.ndarray]
-    """[N] each: shard, video_offset, video_size, num_frames, fps, height, width, weight."""
+    """[N] each: shard, video_offset, video_size, num_frames, fps, height, width, weight; and of the stored file behind
+    a video that is a part of it (long-center datasets): first_frame, stored_frames."""
     label_offsets: np.ndarray
     """int64 [N + 1]: the labels of video i are label_ids[label_offsets[i] : label_offsets[i + 1]]."""
     label_ids: np.ndarray
@@ -74,7 +75,7 @@ def open_samples(files: DatasetFiles, remedy: str) -> Samples:
     marker = artifacts.read_marker(files.marker, remedy)
     excluded, exclusions_digest = artifacts.read_exclusions(files)
     shards = artifacts.shard_paths(files, marker)
-    manifest = storage.read_parquet_parts(files.manifest, ["video_id", "label_ids", "weight"])
+    manifest = storage.read_parquet_parts(files.manifest, ["video_id", "start_s", "end_s", "label_ids", "weight"])
     stored = _stored(shards)
     kept, rows, dropped = _select(manifest, stored, excluded)
     if not kept.num_rows:
@@ -82,6 +83,7 @@ def open_samples(files: DatasetFiles, remedy: str) -> Samples:
     label_lists = kept["label_ids"].combine_chunks()
     found = stored.take(rows)
     columns = {name: found[name].to_numpy() for name in ("shard", *INDEX_COLUMNS[1:])}
+    columns |= _spans(kept, columns, cut_by_readers=marker.get("base") is not None)
     return Samples(
         name=files.name,
         labels=tuple(label["name"] for label in marker["labels"]),
@@ -117,6 +119,24 @@ def _select(
     overlapping, kept = (pc.sum(mask).as_py() or 0 for mask in (is_excluded, keep))
     dropped = {"overlaps_a_target": overlapping, "quarantined": manifest.num_rows - overlapping - kept}
     return manifest.filter(keep), rows.filter(keep), dropped
+
+
+def _spans(kept: pa.Table, columns: dict[str, np.ndarray], cut_by_readers: bool) -> dict[str, np.ndarray]:
+    """first_frame, num_frames and stored_frames, int32 [N]: frames that begin within [start_s, end_s), at least one.
+
+    Spans of a dataset built from posts were cut when it was; those of a subset are spans of its base's stored videos.
+    """
+    stored_frames, fps = columns["num_frames"], columns["fps"].astype(np.float64)
+    if not cut_by_readers:
+        return {
+            "first_frame": np.zeros_like(stored_frames),
+            "num_frames": stored_frames,
+            "stored_frames": stored_frames,
+        }
+    start_s, end_s = (kept[name].cast(pa.float64()) for name in ("start_s", "end_s"))
+    first = np.ceil(start_s.fill_null(0.0).to_numpy() * fps).clip(0, stored_frames - 1).astype(np.int32)
+    end = np.ceil(end_s.fill_null(np.inf).to_numpy() * fps).clip(first + 1, stored_frames).astype(np.int32)
+    return {"first_frame": first, "num_frames": end - first, "stored_frames": stored_frames}
 
 
 class SampleError(StorageError):

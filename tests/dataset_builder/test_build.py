@@ -1,5 +1,6 @@
 """Main flow 1 from posts to dataset.json, subsets of a base, and bad input."""
 
+import itertools
 import json
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from dataset_builder.build import build, main
-from dataset_builder.label_space import VIDEOS, labelled_videos, make_label_space
+from dataset_builder.label_space import FEW_VIDEOS, VIDEOS, keep_labels, labelled_videos
 from pipeline import artifacts, storage
 from pipeline.config import ConfigError, ExecutionConfig, SamplingConfig, SourceConfig
 from tests.dataset_builder.small_world import build_config, files_in, make_world, write_posts
@@ -132,21 +133,16 @@ def test_labels_with_few_videos_are_dropped_with_the_videos_that_had_no_other(wo
     marker = build(build_config(world, tmp_path, sampling=SamplingConfig(min_videos=5)))
     space = json.loads((tmp_path / "datasets/d/label_space.json").read_text())
     assert [label["name"] for label in space["labels"]] == ["catching a fish", "surfing"]
-    assert space["dropped"] == [{"name": "burning candle", "num_videos": 4}]
+    assert space["dropped"] == [{"name": "burning candle", "num_videos": 4, "reason": "few_videos"}]
     assert marker["counts"]["label_space"] == {"in": 15, "kept": 11, "dropped": {"no_label_with_enough_videos": 4}}
 
 
 def test_dropping_a_label_keeps_the_videos_other_labels():
-    table = pa.table([["a", "b", "c"], ["a", "b", "c"], [None] * 3, [None] * 3], schema=VIDEOS)
+    table = pa.table([["a", "b", "c"], ["a", "b", "c"], *[[None] * 3] * 3], schema=VIDEOS)
     videos = labelled_videos(table, pa.array([["x", "z"], ["y", "z"], ["x"]]), ["z", "y", "x"])
-    space, kept = make_label_space(videos, ["z", "y", "x"], 2, name="d", kind="noun")
-    assert space.labels == [{"id": 0, "name": "x", "num_videos": 2}, {"id": 1, "name": "z", "num_videos": 2}]
-    assert space.dropped == [{"name": "y", "num_videos": 1}]
-    assert [kept.label_ids[a:b].tolist() for a, b in zip(kept.offsets, kept.offsets[1:], strict=False)] == [
-        [0, 1],
-        [1],
-        [0],
-    ]
+    kept, dropped = keep_labels(videos, np.array([1, FEW_VIDEOS, 0]))
+    assert [kept.label_ids[a:b].tolist() for a, b in itertools.pairwise(kept.offsets)] == [[0, 1], [1], [0]]
+    assert dropped.total() == 0
 
 
 # ----------------------------------------------------------------------------------------------------- subsets

@@ -1,0 +1,195 @@
+"""Which candidates become a dataset, at any scale: workers read the parts, the driver merges counts and ranks.
+
+1. Counts per label, merged, give the label space. 2. Each part returns a hash rank and labels, some 14 bytes per video, and
+the pure functions of `sampling` and `duration` put the whole in sampling order. 3. Each part gets back one bit per video.
+No string passes through the driver, and the choice is the same however the videos are cut into parts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from dataset_builder import duration, sampling
+from dataset_builder.candidates import Candidates
+from dataset_builder.eligible import Eligible, Ranked, RankJob, count_part, merge_ranked, rank_part
+from dataset_builder.label_space import LabelledVideos, LabelSpace, list_offsets, make_label_space
+from pipeline import execute, progress
+from pipeline.config import ConfigError, ExecutionConfig, SamplingConfig
+
+Stages = dict[str, dict[str, Any]]
+"""{stage: {in, kept, dropped}}: in = kept + dropped by reason."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The chosen videos, in order of video_id."""
+
+    eligible: Eligible
+    bits: list[np.ndarray] | None
+    """uint8, packed: of the videos of each part that may be chosen, those that are; None where all are."""
+    ends: np.ndarray
+    """int64 [num_parts + 1]: chosen videos before each part, and in all."""
+    label_counts: np.ndarray
+    """int64 [K], chosen videos of each label."""
+    account_counts: np.ndarray | None
+    """int64 [K], chosen videos by label of account, where there are duration bands."""
+
+    def __len__(self) -> int:
+        return int(self.ends[-1])
+
+    def read(self, part: int) -> LabelledVideos:
+        """The chosen videos of one part."""
+        videos = self.eligible.read(part)
+        if self.bits is None:
+            return videos
+        return videos.take(np.flatnonzero(np.unpackbits(self.bits[part], count=len(videos))))
+
+
+def check_sampling(config: SamplingConfig) -> None:
+    """ConfigError for settings that contradict each other or choose nothing."""
+    for name in ("num_videos", "num_labels", "min_videos"):
+        value = getattr(config, name)
+        if value is not None and value < 1:
+            raise ConfigError(f"--sampling.{name.replace('_', '-')} must be at least 1, not {value}")
+    if config.minutes is None:
+        return
+    if not 0 < config.minutes < float("inf"):
+        raise ConfigError(f"--sampling.minutes must be more than 0 and finite, not {config.minutes}")
+    if config.num_videos is not None:
+        raise ConfigError("--sampling.num-videos and --sampling.minutes both set the size: give one of them")
+    if config.duration != "any" and config.strategy == "tail_preserving":
+        raise ConfigError(
+            "--sampling.minutes with --sampling.duration needs --sampling.strategy random: short and long datasets of "
+            "equal length have different numbers of videos, and a cap would give them different proportions of labels"
+        )
+
+
+def choose_videos(
+    candidates: Candidates,
+    config: SamplingConfig,
+    execution: ExecutionConfig,
+    *,
+    name: str,
+    kind: str,
+    label_counts: np.ndarray | None = None,
+) -> tuple[LabelSpace, Choice, Stages]:
+    """The label space of a dataset and its videos: as many as the size asks for, by the configured strategy.
+
+    Args:
+        label_counts: int64 [K], videos of each of the candidates' labels, where that is known without reading them.
+
+    Raises: ConfigError when no label has enough videos, or no video fits the budget.
+    """
+    check_sampling(config)
+    eligible = Eligible(candidates, config)
+    if label_counts is None or eligible.needs_durations:
+        counts, stages = _count(eligible, execution)
+    else:
+        counts, stages = label_counts[None], {}
+    space, new_ids = make_label_space(
+        candidates.names, counts[0], config, name=name, kind=kind, floor_counts=counts.min(axis=0)
+    )
+    kept = np.flatnonzero(new_ids >= 0)
+    counts = counts[:, kept[np.argsort(new_ids[kept])]]
+    takes_all = config.num_videos is None and config.minutes is None and config.duration == "any"
+    job = RankJob(Eligible(candidates, config, new_ids), not takes_all, counts.sum(axis=0))
+    parts = execute.run_parts(rank_part, range(candidates.num_parts), execution, desc="ranks", shared=job)
+    sizes = np.array([part.num_videos for part in parts])
+    ranked = merge_ranked(parts)
+    del parts  # as large as what they were merged into
+    choice = (
+        _choose(ranked, sizes, job) if job.columns else Choice(job.eligible, None, list_offsets(sizes), counts[0], None)
+    )
+    stages |= _label_stage(ranked, config)
+    stages["sampling"] = _stage(ranked.num_videos, {"not_sampled": ranked.num_videos - len(choice)})
+    return space, choice, stages
+
+
+# --------------------------------------------------------------------------------------------------------- counts
+
+
+def _count(eligible: Eligible, execution: ExecutionConfig) -> tuple[np.ndarray, Stages]:
+    """(int64 [bands, K] videos of each label, the stages before the label space)."""
+    candidates = eligible.candidates
+    parts = execute.run_parts(count_part, range(candidates.num_parts), execution, desc="label counts", shared=eligible)
+    counts = np.zeros((len(eligible.bands), len(candidates.names)), dtype=np.int64)
+    videos: Counter[str] = Counter()
+    for per_band, listed in parts:
+        videos.update(listed)
+        for band, (labels, numbers) in enumerate(per_band):
+            counts[band, labels] += numbers
+    stages, total = {}, videos["listed"]
+    for stage, reasons in eligible.stages.items():
+        stages[stage] = _stage(total, {reason: videos[reason] for reason in reasons})
+        total = stages[stage]["kept"]
+    if eligible.needs_durations and not total:
+        raise ConfigError(
+            f"no video has --sampling.duration {eligible.config.duration} and a known duration: {stages['duration']}. "
+            "Posts state durations in a column duration_s"
+        )
+    return counts, stages
+
+
+def _label_stage(ranked: Ranked, config: SamplingConfig) -> Stages:
+    reasons = ["no_label_with_enough_videos", *(["label_not_drawn"] if config.num_labels is not None else [])]
+    dropped = {reason: ranked.dropped[reason] for reason in reasons}
+    return {"label_space": _stage(ranked.num_videos + sum(dropped.values()), dropped)}
+
+
+def _stage(total: int, dropped: dict[str, int]) -> dict[str, Any]:
+    return {"in": total, "kept": total - sum(dropped.values()), "dropped": dropped}
+
+
+# --------------------------------------------------------------------------------------------------------- choice
+
+
+def _choose(ranked: Ranked, sizes: np.ndarray, job: RankJob) -> Choice:
+    """Choose among the ranked videos; `sizes` int64 [P] says how many each part has."""
+    config = job.eligible.config
+    offsets = list_offsets(ranked.sizes)
+    accounts = None
+    if config.duration != "any":
+        accounts = duration.labels_of_account(ranked.label_ids, offsets, job.rarity)
+    order = _sampling_order(ranked, offsets, accounts, config)
+    chosen = np.zeros(ranked.num_videos, dtype=bool)
+    chosen[order[: _num_wanted(ranked, order, config)]] = True
+    per_part = np.split(chosen, np.cumsum(sizes)[:-1])
+    labels = ranked.label_ids[np.repeat(chosen, ranked.sizes)]
+    return Choice(
+        job.eligible,
+        bits=[np.packbits(part) for part in per_part],
+        ends=list_offsets(np.array([part.sum() for part in per_part])),
+        label_counts=sampling.label_counts(labels, len(job.rarity)),
+        account_counts=None if accounts is None else sampling.label_counts(accounts[chosen], len(job.rarity)),
+    )
+
+
+def _sampling_order(
+    ranked: Ranked, offsets: np.ndarray, accounts: np.ndarray | None, config: SamplingConfig
+) -> np.ndarray:
+    """int64: the videos in the order in which a growing dataset takes them; all of them, where there are no bands."""
+    if accounts is not None:
+        return duration.quota_order(ranked.ranks, accounts, ranked.booked.min(axis=0), config.strategy)
+    if config.strategy == "random":
+        return sampling.random_order(ranked.ranks)
+    return sampling.tail_preserving_order(ranked.ranks, ranked.label_ids, offsets)
+
+
+def _num_wanted(ranked: Ranked, order: np.ndarray, config: SamplingConfig) -> int:
+    """How many of the first in sampling order make the dataset."""
+    if config.minutes is not None:
+        fitting = sampling.within_budget(ranked.durations_s[order], 60 * config.minutes)
+        if not fitting:
+            raise ConfigError(f"no video fits into --sampling.minutes {config.minutes}: the first is longer")
+        if fitting == len(order):
+            progress.say(f"sampling: all {fitting:,} videos that qualify fit into {config.minutes:,} minutes")
+        return fitting
+    if config.num_videos is not None and config.num_videos > len(order):
+        progress.say(
+            f"sampling: {config.num_videos:,} videos asked for, only {len(order):,} qualify: all of them are kept"
+        )
+    return len(order) if config.num_videos is None else config.num_videos
