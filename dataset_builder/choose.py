@@ -150,11 +150,10 @@ def _stage(total: int, dropped: dict[str, int]) -> dict[str, Any]:
 def _choose(ranked: Ranked, sizes: np.ndarray, job: RankJob) -> Choice:
     """Choose among the ranked videos; `sizes` int64 [P] says how many each part has."""
     config = job.eligible.config
-    offsets = list_offsets(ranked.sizes)
     accounts = None
     if config.duration != "any":
-        accounts = duration.labels_of_account(ranked.label_ids, offsets, job.rarity)
-    order = _sampling_order(ranked, offsets, accounts, config)
+        accounts = duration.labels_of_account(ranked.label_ids, list_offsets(ranked.sizes), job.rarity)
+    order = _sampling_order(ranked, accounts, config)
     chosen = np.zeros(ranked.num_videos, dtype=bool)
     chosen[order[: _num_wanted(ranked, order, config)]] = True
     per_part = np.split(chosen, np.cumsum(sizes)[:-1])
@@ -168,15 +167,13 @@ def _choose(ranked: Ranked, sizes: np.ndarray, job: RankJob) -> Choice:
     )
 
 
-def _sampling_order(
-    ranked: Ranked, offsets: np.ndarray, accounts: np.ndarray | None, config: SamplingConfig
-) -> np.ndarray:
-    """int64: the videos in the order in which a growing dataset takes them; all of them, where there are no bands."""
+def _sampling_order(ranked: Ranked, accounts: np.ndarray | None, config: SamplingConfig) -> np.ndarray:
+    """The videos in the order in which a growing dataset takes them; all of them, where there are no duration bands."""
     if accounts is not None:
         return duration.quota_order(ranked.ranks, accounts, ranked.booked.min(axis=0), config.strategy)
     if config.strategy == "random":
         return sampling.random_order(ranked.ranks)
-    return sampling.tail_preserving_order(ranked.ranks, ranked.label_ids, offsets)
+    return sampling.tail_preserving_order(ranked.ranks, ranked.label_ids, ranked.sizes)
 
 
 def _num_wanted(ranked: Ranked, order: np.ndarray, config: SamplingConfig) -> int:

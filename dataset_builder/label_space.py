@@ -71,6 +71,11 @@ class LabelledVideos:
         offsets, label_ids = take_lists(self.offsets, self.label_ids, index)
         return LabelledVideos(self.table.take(pa.array(index, pa.int64())), label_ids, offsets)
 
+    def slice(self, start: int, end: int) -> LabelledVideos:
+        first, last = self.offsets[start], self.offsets[end]
+        table = self.table.slice(start, end - start)
+        return LabelledVideos(table, self.label_ids[first:last], self.offsets[start : end + 1] - first)
+
 
 def concat_videos(videos: Sequence[LabelledVideos]) -> LabelledVideos:
     """One after the other; at least one."""

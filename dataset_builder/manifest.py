@@ -103,7 +103,7 @@ def write_rows(part: int, job: WriteJob) -> float:
     weights = video_weights(videos, job.choice.label_counts, job.square_root)
     bounds = job.bounds[first : last + 1] - job.bounds[first]
     for index, (start, end) in enumerate(itertools.pairwise(bounds), first):
-        write_part(job.files, index, videos.take(np.arange(start, end)), weights[start:end])
+        write_part(job.files, index, videos.slice(start, end), weights[start:end])
     return float(np.nansum(videos.durations_s, dtype=np.float64))
 
 
@@ -115,8 +115,7 @@ def _rows(part: int, choice: Choice, start: int, end: int) -> LabelledVideos:
         if begins >= end:
             break
         if ends > begins:
-            index = np.arange(max(start, begins), min(end, ends)) - begins
-            pieces.append(choice.read(number).take(index))
+            pieces.append(choice.read(number).slice(max(start, begins) - begins, min(end, ends) - begins))
     return concat_videos(pieces)
 
 

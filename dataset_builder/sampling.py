@@ -37,28 +37,33 @@ def _mix(state: np.ndarray) -> np.ndarray:
 
 
 def random_order(ranks: np.ndarray) -> np.ndarray:
-    """int64 [N]: the videos by hash rank (uint64 [N]), equal ranks by place in the array."""
-    return np.argsort(ranks, kind="stable")
+    """uint32 [N]: the videos by hash rank (uint64 [N], N < 2^32), equal ranks by place in the array."""
+    return np.argsort(ranks, kind="stable").astype(np.uint32)
 
 
-def tail_preserving_order(ranks: np.ndarray, label_ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """int64 [N]: the videos in the order in which the labels' queues let them in (Section 4.1.1).
+def tail_preserving_order(ranks: np.ndarray, label_ids: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """uint32 [N]: the videos in the order in which the labels' queues let them in (Section 4.1.1).
 
-    A video stands in the queue of each of its labels, and every queue is in order of hash rank (uint64 [N]). First come
-    the heads of all queues, then all the second places, and so on; a video comes with its earliest place. Within a place
-    the order is that of the hash ranks.
+    A video stands in the queue of each of its labels, and every queue is in order of hash rank. First come the heads of
+    all queues, then all the second places, and so on; a video comes with its earliest place. Within a place the order is
+    that of the hash ranks.
+
+    Args:
+        ranks: uint64 [N], N < 2^32.
+        label_ids: int32 [M], the labels of one video after the other.
+        sizes: [N], labels of each video, at least 1.
     """
     by_rank = random_order(ranks)
-    return by_rank[np.argsort(_earliest_places(by_rank, label_ids, offsets), kind="stable")]
+    return by_rank[np.argsort(_earliest_places(by_rank, label_ids, sizes), kind="stable")]
 
 
-def _earliest_places(by_rank: np.ndarray, label_ids: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+def _earliest_places(by_rank: np.ndarray, label_ids: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """uint32 [N], for the videos in order of rank: the earliest place (from 0) in the queues of their labels."""
-    rank_of_video = np.empty(len(by_rank), dtype=np.uint32)
+    rank_of_video = np.empty_like(by_rank)
     rank_of_video[by_rank] = np.arange(len(by_rank), dtype=np.uint32)
-    queues = label_ids.astype(np.uint64)  # (label, rank) in one word: sorting it needs no further memory
+    queues = label_ids.astype(np.uint64)  # (label, rank) in one word: sorted in place, without an index
     queues <<= np.uint64(32)
-    queues |= np.repeat(rank_of_video, np.diff(offsets))
+    queues |= np.repeat(rank_of_video, sizes)
     queues.sort()
     num_labels = int(label_ids.max()) + 1 if len(label_ids) else 0
     bounds = np.searchsorted(queues, np.arange(num_labels + 1, dtype=np.uint64) << np.uint64(32))
@@ -71,7 +76,7 @@ def _earliest_places(by_rank: np.ndarray, label_ids: np.ndarray, offsets: np.nda
 
 def random_subset(video_ids: np.ndarray, num_videos: int, seed: int) -> np.ndarray:
     """Sorted int64 [min(num_videos, N)]: the videos with the smallest hash ranks."""
-    return np.sort(random_order(hash_ranks(video_ids, seed))[:num_videos])
+    return np.sort(random_order(hash_ranks(video_ids, seed))[:num_videos]).astype(np.int64)
 
 
 def tail_preserving_subset(
@@ -84,7 +89,8 @@ def tail_preserving_subset(
     cap is the largest that keeps at most `num_videos`; the remainder comes from the next place of the queues, by hash
     rank. Subsets of different sizes with one seed are nested. Every video must have a label.
     """
-    return np.sort(tail_preserving_order(hash_ranks(video_ids, seed), label_ids, offsets)[:num_videos])
+    order = tail_preserving_order(hash_ranks(video_ids, seed), label_ids, np.diff(offsets))
+    return np.sort(order[:num_videos]).astype(np.int64)
 
 
 def within_budget(durations_s: np.ndarray, budget_s: float) -> int:

@@ -69,7 +69,7 @@ def _write_manifest(files: DatasetFiles, videos: LabelledVideos, rows_per_part: 
     """Returns the number of parts, which is that of the shards."""
     bounds = equal_parts(len(videos), rows_per_part)
     for index, (start, end) in enumerate(itertools.pairwise(bounds)):
-        write_part(files, index, videos.take(np.arange(start, end)), np.ones(end - start, dtype=np.float32))
+        write_part(files, index, videos.slice(start, end), np.ones(end - start, dtype=np.float32))
     return len(bounds) - 1
 
 
