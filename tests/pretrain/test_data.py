@@ -4,7 +4,9 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
+from dataset_builder.sampling import square_root_weights
 from pipeline import artifacts, video
 from pipeline.config import ClipConfig
 from pretrain.data import FrameReader, MicrobatchSampler, SampleOrder, TrainingClips, microbatches
@@ -38,6 +40,23 @@ def test_every_pass_has_each_video_as_often_as_its_weight():
 def test_fractions_of_weights_are_rounded_by_a_draw_that_keeps_their_mean():
     order = SampleOrder(np.full(10_000, 1.3), seed=0)
     assert order.num_slots == pytest.approx(13_000, abs=4 * (10_000 * 0.3 * 0.7) ** 0.5)
+
+
+def test_a_virtual_pass_shows_labels_by_the_square_root_of_their_videos():
+    """Of videos with one label each. With several, a video weighs what its rarest label asks for, so labels that share
+    videos with rarer ones are seen more often than their own square root says."""
+    counts = np.array([9000, 3000, 900, 250, 60])
+    labels = np.repeat(np.arange(5), counts)
+    weights = square_root_weights(labels, np.arange(len(labels) + 1), counts)
+    expected = np.sqrt(counts) / np.sqrt(counts).sum()
+    order = SampleOrder(weights, seed=1)
+    whole = np.bincount(labels, np.diff(order.slot_ends, prepend=0))
+    slots = np.sqrt(counts.max() * counts)  # n videos of sqrt(n_max / n) slots each
+    assert np.abs(whole - slots).max() < 4 * np.sqrt(counts.max() / 4)  # the draws that round fractions of slots
+    num_clips = 4000  # few enough that rounding stays far below the noise of the draw
+    seen = np.bincount(labels[[order(position) for position in range(num_clips)]], minlength=5)
+    assert stats.chisquare(seen, expected * num_clips).pvalue > 1e-3
+    assert stats.chisquare(seen, counts / counts.sum() * num_clips).pvalue < 1e-6
 
 
 def test_seeds_give_different_orders():
