@@ -8,14 +8,15 @@ No string passes through the driver, and the choice is the same however the vide
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 
 from dataset_builder import duration, sampling
 from dataset_builder.candidates import Candidates
-from dataset_builder.eligible import Eligible, Ranked, RankJob, count_part, merge_ranked, rank_part
+from dataset_builder.eligible import Eligible, Ranked, RankJob, count_part, merge_counts, rank_part
 from dataset_builder.label_space import LabelledVideos, LabelSpace, list_offsets, make_label_space
 from pipeline import execute, progress
 from pipeline.config import ConfigError, ExecutionConfig, SamplingConfig
@@ -99,13 +100,9 @@ def choose_videos(
     job = RankJob(Eligible(candidates, config, new_ids), not takes_all, counts.sum(axis=0))
     parts = execute.run_parts(rank_part, range(candidates.num_parts), execution, desc="ranks", shared=job)
     sizes = np.array([part.num_videos for part in parts])
-    ranked = merge_ranked(parts)
-    del parts  # as large as what they were merged into
-    choice = (
-        _choose(ranked, sizes, job) if job.columns else Choice(job.eligible, None, list_offsets(sizes), counts[0], None)
-    )
-    stages |= _label_stage(ranked, config)
-    stages["sampling"] = _stage(ranked.num_videos, {"not_sampled": ranked.num_videos - len(choice)})
+    stages["label_space"] = _label_stage(int(sizes.sum()), _total(part.dropped for part in parts), config)
+    choice = Choice(job.eligible, None, list_offsets(sizes), counts[0], None) if takes_all else _choose(parts, job)
+    stages["sampling"] = _stage(int(sizes.sum()), {"not_sampled": int(sizes.sum()) - len(choice)})
     return space, choice, stages
 
 
@@ -116,12 +113,8 @@ def _count(eligible: Eligible, execution: ExecutionConfig) -> tuple[np.ndarray, 
     """(int64 [bands, K] videos of each label, the stages before the label space)."""
     candidates = eligible.candidates
     parts = execute.run_parts(count_part, range(candidates.num_parts), execution, desc="label counts", shared=eligible)
-    counts = np.zeros((len(eligible.bands), len(candidates.names)), dtype=np.int64)
-    videos: Counter[str] = Counter()
-    for per_band, listed in parts:
-        videos.update(listed)
-        for band, (labels, numbers) in enumerate(per_band):
-            counts[band, labels] += numbers
+    counts = merge_counts((per_band for per_band, _ in parts), len(candidates.names))
+    videos = _total(listed for _, listed in parts)
     stages, total = {}, videos["listed"]
     for stage, reasons in eligible.stages.items():
         stages[stage] = _stage(total, {reason: videos[reason] for reason in reasons})
@@ -134,10 +127,16 @@ def _count(eligible: Eligible, execution: ExecutionConfig) -> tuple[np.ndarray, 
     return counts, stages
 
 
-def _label_stage(ranked: Ranked, config: SamplingConfig) -> Stages:
+def _label_stage(kept: int, dropped: Counter[str], config: SamplingConfig) -> dict[str, Any]:
     reasons = ["no_label_with_enough_videos", *(["label_not_drawn"] if config.num_labels is not None else [])]
-    dropped = {reason: ranked.dropped[reason] for reason in reasons}
-    return {"label_space": _stage(ranked.num_videos + sum(dropped.values()), dropped)}
+    return _stage(kept + dropped.total(), {reason: dropped[reason] for reason in reasons})
+
+
+def _total(counters: Iterable[Counter[str]]) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for counter in counters:
+        total.update(counter)
+    return total
 
 
 def _stage(total: int, dropped: dict[str, int]) -> dict[str, Any]:
@@ -147,39 +146,56 @@ def _stage(total: int, dropped: dict[str, int]) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------------------------- choice
 
 
-def _choose(ranked: Ranked, sizes: np.ndarray, job: RankJob) -> Choice:
-    """Choose among the ranked videos; `sizes` int64 [P] says how many each part has."""
-    config = job.eligible.config
+def _choose(parts: list[Ranked], job: RankJob) -> Choice:
+    """Choose among the videos of all parts; empties `parts`, which are as large as what they are merged into."""
+    config, num_labels = job.eligible.config, len(job.rarity)
+    ends = np.cumsum([part.num_videos for part in parts])
+    offered = merge_counts((part.booked for part in parts), num_labels).min(axis=0, initial=np.iinfo(np.int64).max)
+    pool = _merge(parts)
+    parts.clear()
     accounts = None
     if config.duration != "any":
-        accounts = duration.labels_of_account(ranked.label_ids, list_offsets(ranked.sizes), job.rarity)
-    order = _sampling_order(ranked, accounts, config)
-    chosen = np.zeros(ranked.num_videos, dtype=bool)
-    chosen[order[: _num_wanted(ranked, order, config)]] = True
-    per_part = np.split(chosen, np.cumsum(sizes)[:-1])
-    labels = ranked.label_ids[np.repeat(chosen, ranked.sizes)]
+        accounts = duration.labels_of_account(pool.label_ids, list_offsets(pool.sizes), job.rarity)
+    order = _sampling_order(pool, accounts, offered, config)
+    chosen = np.zeros(ends[-1], dtype=bool)
+    chosen[order[: _num_wanted(pool, order, config)]] = True
+    per_part = np.split(chosen, ends[:-1])
     return Choice(
         job.eligible,
         bits=[np.packbits(part) for part in per_part],
         ends=list_offsets(np.array([part.sum() for part in per_part])),
-        label_counts=sampling.label_counts(labels, len(job.rarity)),
-        account_counts=None if accounts is None else sampling.label_counts(accounts[chosen], len(job.rarity)),
+        label_counts=sampling.label_counts(pool.label_ids[np.repeat(chosen, pool.sizes)], num_labels),
+        account_counts=None if accounts is None else sampling.label_counts(accounts[chosen], num_labels),
     )
 
 
-def _sampling_order(ranked: Ranked, accounts: np.ndarray | None, config: SamplingConfig) -> np.ndarray:
+@dataclass(frozen=True)
+class Pool:
+    """Columns of `Ranked`, of all parts in part order."""
+
+    ranks: np.ndarray
+    sizes: np.ndarray
+    label_ids: np.ndarray
+    durations_s: np.ndarray
+
+
+def _merge(parts: list[Ranked]) -> Pool:
+    return Pool(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Pool)))
+
+
+def _sampling_order(pool: Pool, accounts: np.ndarray | None, offered: np.ndarray, config: SamplingConfig) -> np.ndarray:
     """The videos in the order in which a growing dataset takes them; all of them, where there are no duration bands."""
     if accounts is not None:
-        return duration.quota_order(ranked.ranks, accounts, ranked.booked.min(axis=0), config.strategy)
+        return duration.quota_order(pool.ranks, accounts, offered, config.strategy)
     if config.strategy == "random":
-        return sampling.random_order(ranked.ranks)
-    return sampling.tail_preserving_order(ranked.ranks, ranked.label_ids, ranked.sizes)
+        return sampling.random_order(pool.ranks)
+    return sampling.tail_preserving_order(pool.ranks, pool.label_ids, pool.sizes)
 
 
-def _num_wanted(ranked: Ranked, order: np.ndarray, config: SamplingConfig) -> int:
+def _num_wanted(pool: Pool, order: np.ndarray, config: SamplingConfig) -> int:
     """How many of the first in sampling order make the dataset."""
     if config.minutes is not None:
-        fitting = sampling.within_budget(ranked.durations_s[order], 60 * config.minutes)
+        fitting = sampling.within_budget(pool.durations_s[order], 60 * config.minutes)
         if not fitting:
             raise ConfigError(f"no video fits into --sampling.minutes {config.minutes}: the first is longer")
         if fitting == len(order):

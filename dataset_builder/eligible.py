@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -68,13 +68,28 @@ def _centers(videos: LabelledVideos) -> LabelledVideos:
 
 
 LabelCounts = tuple[np.ndarray, np.ndarray]
-"""(label ids that occur, their videos): sparse, because a part meets few of the verb-noun pairs."""
+"""(label ids that occur, their videos): int32 each, sparse because a part meets few of the verb-noun pairs."""
+
+
+def sparse_counts(label_ids: np.ndarray) -> LabelCounts:
+    labels, counts = np.unique(label_ids, return_counts=True)
+    return labels, counts.astype(np.int32)
+
+
+def merge_counts(parts: Iterable[Sequence[LabelCounts]], num_labels: int) -> np.ndarray:
+    """int64 [bands, K] from the bands' counts of each part; no band where the parts have none."""
+    parts = list(parts)
+    merged = np.zeros((len(parts[0]), num_labels), dtype=np.int64)
+    for part in parts:
+        for band, (labels, counts) in zip(merged, part, strict=True):
+            band[labels] += counts
+    return merged
 
 
 def count_part(part: int, eligible: Eligible) -> tuple[list[LabelCounts], Counter[str]]:
     """Videos of each label in each band, and of the part by reason."""
     bands, dropped = eligible.read_bands(part)
-    return [np.unique(videos.label_ids, return_counts=True) for videos in bands], dropped
+    return [sparse_counts(videos.label_ids) for videos in bands], dropped
 
 
 @dataclass(frozen=True)
@@ -100,8 +115,8 @@ class Ranked:
     """int32 [sum of sizes]."""
     durations_s: np.ndarray
     """float32 [N] where minutes are budgeted, else empty."""
-    booked: np.ndarray
-    """int64 [bands, K]: videos by label of account, where there are several bands."""
+    booked: list[LabelCounts]
+    """Videos by label of account in each band, where there are several."""
 
 
 def rank_part(part: int, job: RankJob) -> Ranked:
@@ -119,7 +134,7 @@ def rank_part(part: int, job: RankJob) -> Ranked:
         sizes=sizes.astype(np.min_scalar_type(sizes.max(initial=0))),
         label_ids=videos.label_ids[: sizes.sum()],
         durations_s=_budgeted(videos, eligible.config),
-        booked=np.array([_book(band, job.rarity) for band, _ in kept] if len(kept) > 1 else []),
+        booked=[_book(band, job.rarity) for band, _ in kept] if len(kept) > 1 else [],
     )
 
 
@@ -130,19 +145,5 @@ def _budgeted(videos: LabelledVideos, config: SamplingConfig) -> np.ndarray:
     return np.full_like(durations_s, duration.CENTER_S) if config.duration == "long_center" else durations_s
 
 
-def _book(videos: LabelledVideos, rarity: np.ndarray) -> np.ndarray:
-    accounts = duration.labels_of_account(videos.label_ids, videos.offsets, rarity)
-    return sampling.label_counts(accounts, len(rarity))
-
-
-def merge_ranked(parts: Sequence[Ranked]) -> Ranked:
-    """The columns of all parts, in part order."""
-    dropped: Counter[str] = Counter()
-    for part in parts:
-        dropped.update(part.dropped)
-    columns = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("ranks", "sizes", "label_ids", "durations_s")
-    }
-    booked = np.sum([part.booked for part in parts], axis=0)
-    return Ranked(sum(part.num_videos for part in parts), dropped, **columns, booked=booked)
+def _book(videos: LabelledVideos, rarity: np.ndarray) -> LabelCounts:
+    return sparse_counts(duration.labels_of_account(videos.label_ids, videos.offsets, rarity))

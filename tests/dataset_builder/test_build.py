@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dataset_builder import manifest
 from dataset_builder.build import build, main
 from dataset_builder.label_space import FEW_VIDEOS, VIDEOS, keep_labels, labelled_videos
 from pipeline import artifacts, storage
@@ -117,6 +118,23 @@ def test_a_whole_dataset_is_skipped_and_a_half_one_resumed(world, tmp_path, caps
     assert build(build_config(world, tmp_path)) == first
     assert files_in(tmp_path) == before
     assert shard.stat().st_mtime_ns == written
+
+
+def test_a_build_stopped_between_parts_of_the_manifest_makes_no_shard_of_it(world, built, tmp_path, monkeypatch):
+    def stop_at_the_second(files, index, *rest):
+        if index == 1:
+            raise KeyboardInterrupt
+        write(files, index, *rest)
+
+    write = manifest.write_part
+    with monkeypatch.context() as patched:
+        patched.setattr(manifest, "write_part", stop_at_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            build(build_config(world, tmp_path))
+    assert len(list((tmp_path / "datasets/d/manifest").iterdir())) == 1
+    assert not (tmp_path / "datasets/d/shards").exists()
+    assert build(build_config(world, tmp_path)) == built[1]
+    assert artifacts_in(tmp_path) == artifacts_in(built[0])
 
 
 def test_another_configuration_under_the_same_name_is_refused(world, built):

@@ -11,7 +11,9 @@ from dataset_builder.sampling import (
     label_counts,
     random_subset,
     square_root_weights,
+    tail_preserving_order,
     tail_preserving_subset,
+    within_budget,
 )
 
 
@@ -74,6 +76,47 @@ def test_every_label_keeps_all_its_videos_or_as_many_as_any_other(labels, num_vi
         one_label = [labels[i][0] for i in chosen if len(labels[i]) == 1]
         alone = np.bincount(one_label, minlength=6) if one_label else np.zeros(6, int)
         assert alone.max() <= after[thinned].min() + 1
+
+
+@given(labelled, st.data())
+def test_the_order_is_that_of_queues_which_let_in_one_video_each_in_turn(labels, data):
+    """The definition, word for word; ranks that collide are told apart by the place of the video."""
+    ranks = data.draw(st.lists(st.integers(0, 9), min_size=len(labels), max_size=len(labels)))
+    videos = sorted(range(len(labels)), key=lambda i: (ranks[i], i))
+    queues = [[i for i in videos if label in labels[i]] for label in range(6)]
+    expected = []
+    for place in range(len(labels)):
+        heads = {queue[place] for queue in queues if len(queue) > place} - set(expected)
+        expected += sorted(heads, key=lambda i: (ranks[i], i))
+    label_ids, offsets = lists(labels)
+    found = tail_preserving_order(np.array(ranks, np.uint64), label_ids, np.diff(offsets))
+    assert found.tolist() == expected
+
+
+def test_sizes_of_the_papers_ratios_are_nested():
+    label_ids, offsets = zipf_videos(6000, 40)
+    sizes = (500, 1000, 5000)
+    for subset in (
+        lambda size: random_subset(ids(6000), size, 2),
+        lambda size: tail_preserving_subset(ids(6000), label_ids, offsets, size, 2),
+    ):
+        chosen = [set(subset(size).tolist()) for size in sizes]
+        assert [len(some) for some in chosen] == list(sizes)
+        assert chosen[0] < chosen[1] < chosen[2]
+
+
+def test_a_budget_ends_with_the_first_video_that_would_exceed_it():
+    durations = np.array([10, 20, 40, 1, 1], np.float32)
+    assert [within_budget(durations, budget) for budget in (9.9, 10, 29, 30, 69, 70, 72, 100)] == [
+        0,
+        1,
+        1,
+        2,
+        2,
+        3,
+        5,
+        5,
+    ]
 
 
 def test_tail_labels_stay_whole_and_head_labels_share_one_cap():
