@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 from benchmarks import record
 from dataset_builder.candidates import matched_videos
 from dataset_builder.choose import choose_videos
-from dataset_builder.manifest import equal_parts, write_manifest
+from dataset_builder.manifest import equal_parts, write_chosen
 from pipeline import artifacts, execute, storage
 from pipeline.config import ExecutionConfig, SamplingConfig
 
@@ -129,7 +129,7 @@ def measure(name: str, folder: str, num_videos: int, workers: int) -> dict[str, 
         candidates = matched_videos(artifacts.source_files(folder, "source"), label_names())
         _, choice, stages = choose_videos(candidates, config, execution, name=name, kind="kinetics")
         chosen_s = record.cpu_seconds() - began
-        write_manifest(files, choice, stages, equal_parts(len(choice), 1000), True, execution)
+        write_chosen(files, choice, stages, equal_parts(len(choice), 1000), True, execution)
     seconds = record.cpu_seconds() - began
     storage.remove(files.folder)
     millions = num_videos / 1e6

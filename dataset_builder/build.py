@@ -13,7 +13,7 @@ import numpy as np
 from dataset_builder.candidates import matched_videos
 from dataset_builder.choose import check_sampling, choose_videos
 from dataset_builder.label_space import read_label_space, write_label_space
-from dataset_builder.manifest import Manifest, equal_parts, read_manifest, say_stages, write_manifest
+from dataset_builder.manifest import Manifest, equal_parts, read_manifest, say_stages, write_chosen
 from dataset_builder.match import match_posts
 from dataset_builder.shard import ShardJob, describe_dataset, write_shards
 from dataset_builder.subset import draw_subset
@@ -68,7 +68,7 @@ def _make_manifest(config: BuildConfig, source: dict[str, Any]) -> Manifest:
     )
     write_label_space(files, space)
     bounds = equal_parts(len(choice), config.storage.samples_per_shard)
-    return write_manifest(files, choice, stages, bounds, config.sampling.square_root, config.execution)[0]
+    return write_chosen(files, choice, stages, bounds, config.sampling.square_root, config.execution)[0]
 
 
 def _check(config: BuildConfig) -> None:

@@ -107,7 +107,7 @@ class StoredVideos:
         offsets = list_offsets(pc.list_value_length(lists).to_numpy(zero_copy_only=False))
         label_ids = pc.list_flatten(lists).to_numpy(zero_copy_only=False)
         table = self._spans(kept, stored["duration_s"].take(rows.filter(keep)))
-        return LabelledVideos(table.select(VIDEOS.names), label_ids, offsets), dropped
+        return LabelledVideos(table.select([*VIDEOS.names, "duration_s"]), label_ids, offsets), dropped
 
     def _spans(self, kept: pa.Table, durations_s: pa.ChunkedArray) -> pa.Table:
         """`start_s`, `end_s` and `duration_s` of what a reader of the stored video is to see."""

@@ -17,16 +17,10 @@ from pipeline.artifacts import DatasetFiles
 from pipeline.config import ConfigError, SamplingConfig
 
 VIDEOS = pa.schema(
-    [
-        ("video_id", pa.string()),
-        ("uri", pa.string()),
-        ("start_s", pa.float32()),
-        ("end_s", pa.float32()),
-        ("duration_s", pa.float32()),
-    ]
+    [("video_id", pa.string()), ("uri", pa.string()), ("start_s", pa.float32()), ("end_s", pa.float32())]
 )
 FEW_VIDEOS, NOT_DRAWN = -1, -2
-"""What `new_label_ids` says of a label that the space leaves out."""
+"""What `make_label_space` says of a label that the space leaves out."""
 REASONS = {FEW_VIDEOS: "few_videos", NOT_DRAWN: "not_drawn"}
 
 
@@ -48,7 +42,7 @@ class LabelledVideos:
     """N videos; video i has the labels `label_ids[offsets[i]:offsets[i + 1]]`."""
 
     table: pa.Table
-    """Columns of `VIDEOS`; without `uri` where only the choice matters."""
+    """Columns of `VIDEOS`; candidates for a choice also have duration_s (float32), and no uri until they are chosen."""
     label_ids: np.ndarray
     """int32 [M]."""
     offsets: np.ndarray

@@ -59,7 +59,7 @@ def equal_parts(num_rows: int, rows_per_part: int) -> np.ndarray:
     return np.append(np.arange(0, num_rows, rows_per_part), num_rows)
 
 
-def write_manifest(
+def write_chosen(
     files: DatasetFiles,
     choice: Choice,
     stages: Stages,
@@ -67,7 +67,7 @@ def write_manifest(
     square_root: bool,
     execution: ExecutionConfig,
 ) -> tuple[Manifest, list[float]]:
-    """Write manifest/part-*.parquet and then manifest.json.
+    """Write manifest/part-*.parquet of the chosen videos, each where it is read, and then manifest.json.
 
     Args:
         bounds: int64 [parts + 1], see `WriteJob`.
@@ -87,6 +87,14 @@ def write_manifest(
     )
     storage.write_json(files.manifest_marker, asdict(manifest))
     return manifest, durations_s
+
+
+def write_manifest(files: DatasetFiles, videos: LabelledVideos, weights: np.ndarray, *, rows_per_part: int) -> int:
+    """Write videos that are in memory, in their order (weights: float32 [N]); returns the number of parts."""
+    bounds = equal_parts(len(videos), rows_per_part)
+    for index, (start, end) in enumerate(itertools.pairwise(bounds)):
+        write_part(files, index, videos.slice(start, end), weights[start:end])
+    return len(bounds) - 1
 
 
 def say_stages(stages: Stages) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from dataset_builder.candidates import stored_videos
 from dataset_builder.choose import check_sampling, choose_videos
 from dataset_builder.label_space import LabelSpace, read_label_space, write_label_space
-from dataset_builder.manifest import Manifest, say_stages, write_manifest
+from dataset_builder.manifest import Manifest, say_stages, write_chosen
 from pipeline import artifacts, progress
 from pipeline.artifacts import DatasetFiles
 from pipeline.config import BuildConfig, ConfigError
@@ -41,7 +41,7 @@ def draw_subset(config: BuildConfig) -> dict[str, Any]:
     )
     write_label_space(files, space)
     bounds = np.unique(choice.ends)  # one part for each shard that something is taken from
-    manifest, durations_s = write_manifest(files, choice, stages, bounds, config.sampling.square_root, config.execution)
+    manifest, durations_s = write_chosen(files, choice, stages, bounds, config.sampling.square_root, config.execution)
     say_stages(stages)
     shards = _shards(base, base_marker, np.diff(choice.ends))
     described = _describe(files, space, manifest, shards, sum(durations_s))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,14 +12,13 @@ import numpy as np
 import pyarrow as pa
 
 from dataset_builder.label_space import VIDEOS, LabelledVideos, LabelSpace, labelled_videos, write_label_space
-from dataset_builder.manifest import equal_parts, write_part
+from dataset_builder.manifest import write_manifest
 from dataset_builder.match import video_id
 from dataset_builder.post_rows import folder_of, resolve_uris
 from dataset_builder.posts import posts_digest
 from dataset_builder.sampling import label_counts
 from dataset_builder.shard import ShardJob, describe_dataset, write_shards
 from pipeline import artifacts, progress, storage
-from pipeline.artifacts import DatasetFiles
 from pipeline.cli import run_stage
 from pipeline.config import ConfigError, TargetConfig
 
@@ -56,7 +54,8 @@ def _build_split(
     videos = _labelled(table, names)
     space = _label_space(files.name, videos, names)
     write_label_space(files, space)
-    num_shards = _write_manifest(files, videos, config.storage.samples_per_shard)
+    weights = np.ones(len(videos), dtype=np.float32)
+    num_shards = write_manifest(files, videos, weights, rows_per_part=config.storage.samples_per_shard)
     job = ShardJob(files, names, config.storage)
     described = describe_dataset(job, space.kind, write_shards(job, num_shards, config.execution))
     shards = {"in": len(videos), "kept": described["num_videos"], "dropped": described["quarantined"]}
@@ -65,18 +64,10 @@ def _build_split(
     return artifacts.seal(files.folder, files.marker, {"rows": table.counts, "shards": shards}, **described)
 
 
-def _write_manifest(files: DatasetFiles, videos: LabelledVideos, rows_per_part: int) -> int:
-    """Returns the number of parts, which is that of the shards."""
-    bounds = equal_parts(len(videos), rows_per_part)
-    for index, (start, end) in enumerate(itertools.pairwise(bounds)):
-        write_part(files, index, videos.slice(start, end), np.ones(end - start, dtype=np.float32))
-    return len(bounds) - 1
-
-
 def _labelled(table: SplitTable, names: list[str]) -> LabelledVideos:
     uris = sorted(table.labels, key=video_id)
-    unknown = pa.nulls(len(uris), pa.float32())
-    columns = [pa.array([video_id(uri) for uri in uris]), pa.array(uris), unknown, unknown, unknown]
+    whole = pa.nulls(len(uris), pa.float32())
+    columns = [pa.array([video_id(uri) for uri in uris]), pa.array(uris), whole, whole]
     lists = pa.array([sorted(table.labels[uri]) for uri in uris], pa.list_(pa.string()))
     return labelled_videos(pa.table(columns, schema=VIDEOS), lists, names)
 

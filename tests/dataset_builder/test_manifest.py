@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from dataset_builder import sampling
 from dataset_builder.candidates import matched_videos
 from dataset_builder.choose import check_sampling, choose_videos
-from dataset_builder.manifest import equal_parts, read_manifest, write_manifest
+from dataset_builder.manifest import equal_parts, read_manifest, write_chosen
 from pipeline import artifacts, storage
 from pipeline.config import ConfigError, ExecutionConfig, SamplingConfig
 from tests.dataset_builder.small_world import HERE, files_in
@@ -55,7 +55,7 @@ def make(root, candidates, config, name="d", rows_per_part=100, execution=HERE):
     files = artifacts.dataset_files(str(root), name)
     space, choice, stages = choose_videos(candidates, config, execution, name=name, kind="kinetics")
     bounds = equal_parts(len(choice), rows_per_part)
-    manifest, _ = write_manifest(files, choice, stages, bounds, config.square_root, execution)
+    manifest, _ = write_chosen(files, choice, stages, bounds, config.square_root, execution)
     return space, storage.read_parquet_parts(files.manifest).to_pylist(), manifest
 
 

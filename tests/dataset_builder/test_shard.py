@@ -40,7 +40,7 @@ def make_job(folder, uris, storage=TINY_STORAGE):
     table = pa.table([pa.array([video_id(uri) for uri in uris]), pa.array(uris), nulls, nulls], schema=VIDEOS)
     lists = pa.array([NAMES, *([NAMES[i % 2]] for i in range(1, len(uris)))])
     videos = labelled_videos(table, lists, NAMES)
-    write_manifest(files, videos, np.ones(len(uris), np.float32), seed=0, rows_per_part=1000)
+    write_manifest(files, videos, np.ones(len(uris), np.float32), rows_per_part=1000)
     return ShardJob(files, NAMES, storage)
 
 
