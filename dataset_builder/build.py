@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -66,7 +67,7 @@ def _make_manifest(config: BuildConfig, source: dict[str, Any]) -> Manifest:
         kind=config.source.kind,
         label_counts=counts,
     )
-    write_label_space(files, space)
+    write_label_space(files, replace(space, num_unused=space.num_unused + source["num_unused_labels"]))
     bounds = equal_parts(len(choice), config.storage.samples_per_shard)
     return write_chosen(files, choice, stages, bounds, config.sampling.square_root, config.execution)[0]
 

@@ -36,8 +36,10 @@ class DatasetLabels:
     """Labels: in = kept + dropped by reason."""
     dropped: dict[str, int]
     """Label that the label space left out → videos that it had."""
-    unused_labels: list[str] | None
+    num_unused_labels: int | None
     """Seed labels that no video of the source matched; None where the source is gone."""
+    unused_labels: list[str] | None
+    """The first of them."""
     num_shared_hashtags: int | None
     shared_hashtags: dict[str, list[str]]
     """Hashtag → the labels that own it, for hashtags with several owners; a long list is cut by the source."""
@@ -66,8 +68,9 @@ def read_dataset(root: str, dataset: str) -> DatasetLabels:
         labels=counts,
         statistics=label_statistics(np.array(list(counts.values()), np.int64)),
         labels_per_video=_labels_per_video(files, marker),
-        label_space=_label_space_counts(counts, dropped, space["min_videos"]),
+        label_space=_label_space_counts(space),
         dropped=dropped,
+        num_unused_labels=source.get("num_unused_labels"),
         unused_labels=source.get("unused_labels"),
         num_shared_hashtags=source.get("num_shared_hashtags"),
         shared_hashtags={entry["hashtag"]: entry["labels"] for entry in source.get("shared_hashtags", ())},
@@ -86,12 +89,13 @@ def _source(root: str, base: dict[str, Any]) -> dict[str, Any]:
     return storage.read_json(path) if storage.exists(path) else {}
 
 
-def _label_space_counts(kept: dict[str, int], dropped: dict[str, int], min_videos: int) -> dict[str, Any]:
-    """in = kept + dropped by reason; a label with enough videos that is not kept was not drawn."""
-    reasons = Counter(
-        "no_video" if not count else "below_floor" if count < min_videos else "not_drawn" for count in dropped.values()
-    )
-    return {"in": len(kept) + len(dropped), "kept": len(kept), "dropped": dict(sorted(reasons.items()))}
+def _label_space_counts(space: dict[str, Any]) -> dict[str, Any]:
+    """in = kept + dropped by reason."""
+    reasons = Counter(label["reason"] for label in space["dropped"])
+    if space["num_unused"]:
+        reasons["no_video"] = space["num_unused"]
+    kept = len(space["labels"])
+    return {"in": kept + reasons.total(), "kept": kept, "dropped": dict(sorted(reasons.items()))}
 
 
 def _labels_per_video(files: DatasetFiles, marker: dict[str, Any]) -> dict[int, int]:

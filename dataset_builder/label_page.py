@@ -82,10 +82,10 @@ _QUANTITIES: tuple[tuple[str, Callable[[DatasetLabels], str | None]], ...] = (
     ("videos with several labels (%)", lambda d: percent(1 - d.labels_per_video.get(1, 0) / d.num_videos)),
     ("seed or base labels", lambda d: f"{d.label_space['in']:,}"),
     ("dropped: no video", lambda d: _dropped(d, "no_video")),
-    ("dropped: fewer videos than the floor", lambda d: _dropped(d, "below_floor")),
+    ("dropped: fewer videos than the floor", lambda d: _dropped(d, "few_videos")),
     ("dropped: not drawn", lambda d: _dropped(d, "not_drawn")),
     ("floor (videos)", lambda d: f"{d.min_videos:,}"),
-    ("seed labels that matched nothing", lambda d: None if d.unused_labels is None else f"{len(d.unused_labels):,}"),
+    ("seed labels that matched nothing", lambda d: None if d.num_unused_labels is None else f"{d.num_unused_labels:,}"),
     ("hashtags of several labels", lambda d: None if d.num_shared_hashtags is None else f"{d.num_shared_hashtags:,}"),
     ("quarantined videos", lambda d: f"{sum(d.quarantined.values()):,}"),
 )

@@ -46,8 +46,8 @@ def test_a_dataset_in_numbers(root):
     assert found.labels == fish | {"burning candle": 4, "archery": 2}
     assert (found.num_videos, found.statistics.num_pairs, found.statistics.most) == (9, 14, 4)
     assert found.labels_per_video == {1: 5, 2: 3, 3: 1}
-    assert found.dropped == {"surfing": 1, "yoga": 0}
-    assert found.label_space == {"in": 6, "kept": 4, "dropped": {"below_floor": 1, "no_video": 1}}
+    assert found.dropped == {"surfing": 1}
+    assert found.label_space == {"in": 6, "kept": 4, "dropped": {"few_videos": 1, "no_video": 1}}
     assert found.unused_labels == ["yoga"]
     assert set(found.shared_hashtags["catchfish"]) == set(fish)
     assert found.num_shared_hashtags == len(found.shared_hashtags)
@@ -60,7 +60,7 @@ def test_a_subset_is_counted_from_its_own_manifest(root):
     assert (found.base, found.num_videos) == ("all", 5)
     assert sum(size * count for size, count in found.labels_per_video.items()) == sum(found.labels.values())
     assert sum(found.labels_per_video.values()) == 5
-    assert found.label_space == {"in": 4, "kept": 3, "dropped": {"below_floor": 1}}
+    assert found.label_space == {"in": 4, "kept": 3, "dropped": {"few_videos": 1}}
     assert (found.unused_labels, found.quarantined) == (["yoga"], {"empty": 1})
 
 
@@ -88,7 +88,9 @@ def test_the_page_is_self_contained_and_hostile_names_stay_text(root):
     hostile = "<img src=x onerror=alert(1)>"
     space = artifacts.dataset_files(root, "all").label_space
     kept = storage.read_bytes(space)
-    storage.write_json(space, json.loads(kept) | {"dropped": [{"name": hostile, "num_videos": 1}]})
+    storage.write_json(
+        space, json.loads(kept) | {"dropped": [{"name": hostile, "num_videos": 1, "reason": "few_videos"}]}
+    )
     try:
         page = storage.read_bytes(report_labels(LabelReportConfig(root, ("all",)))["html"]).decode()
     finally:
