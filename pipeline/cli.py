@@ -59,7 +59,7 @@ def guarded(function: Callable[[], object]) -> int:
     try:
         function()
     except (ConfigError, StorageError) as error:
-        print(f"tagreel: {error}", file=sys.stderr)
+        print("\n".join([f"tagreel: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
         return EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("tagreel: interrupted; the same command goes on from here", file=sys.stderr)

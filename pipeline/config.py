@@ -43,8 +43,9 @@ class ExecutionConfig:
     """`ray` runs the parts as Ray tasks, `process` runs them on this machine without Ray."""
     num_workers: int | None = None
     """Parts in flight at a time; None takes every core (`process`) or what the cluster offers (`ray`)."""
-    address: str = "local"
-    """Ray address: `local` starts a private one, `auto` joins the cluster this runs on."""
+    address: str = ""
+    """Ray cluster to run on: HOST:PORT, `auto` (the one on this machine) or `local` (a private one, ended with the run);
+    empty takes the cluster that RAY_ADDRESS names, as in every Ray job, and `local` where there is none."""
     decode_timeout_s: float = 120.0
     """Time that decoding one upload may take in its child process; beyond it the upload is quarantined (`timeout`)."""
     decode_memory_mb: int = 2048
