@@ -23,7 +23,10 @@ def test_kills_lose_nothing_and_repeat_nothing(num_videos, num_kills, tmp_path, 
     platform = make_platform(tmp_path / "platform", num_videos)
     calm, shaken = tmp_path / "calm", tmp_path / "shaken"
     subprocess.run(
-        build_command(platform, calm, "--execution.backend", "process"), env=sandbox.environment(), cwd=REPOSITORY, check=True
+        build_command(platform, calm, "--execution.backend", "process"),
+        env=sandbox.environment(),
+        cwd=REPOSITORY,
+        check=True,
     )
     num_shards = shards_done(calm)
     killer = Killer(two_nodes["raylets"], shaken, random.Random(num_kills))

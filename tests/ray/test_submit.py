@@ -56,7 +56,10 @@ def test_a_job_builds_the_dataset_from_the_uploaded_checkout(head, tmp_path):
     platform = make_platform(tmp_path / "platform", 30)
     here, there = tmp_path / "here", tmp_path / "there"
     subprocess.run(
-        build_command(platform, here, "--execution.backend", "process"), env=sandbox.environment(), cwd=REPOSITORY, check=True
+        build_command(platform, here, "--execution.backend", "process"),
+        env=sandbox.environment(),
+        cwd=REPOSITORY,
+        check=True,
     )
     _, *stage = build_command(platform, there)
     job = submit(sandbox, url, "submit", "--working-dir", ".", "--", "python", *stage)
@@ -73,7 +76,9 @@ def test_a_job_that_fails_says_so_and_fails_the_submit(head, tmp_path):
     assert "nothing" in job.stdout + job.stderr
 
 
-@pytest.mark.parametrize("environment", [{"RAY_AUTH_TOKEN": "0" * 64}, {"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": ""}])
+@pytest.mark.parametrize(
+    "environment", [{"RAY_AUTH_TOKEN": "0" * 64}, {"RAY_AUTH_MODE": "disabled", "RAY_AUTH_TOKEN": ""}]
+)
 def test_without_the_token_nothing_runs(head, tmp_path, environment):
     sandbox, url = head
     proof = tmp_path / "ran"
@@ -89,7 +94,13 @@ def test_an_upload_holds_the_code_and_no_data(tmp_path):
     subprocess.run(["git", "archive", "--format=tar", "-o", tmp_path / "a.tar", "HEAD"], cwd=REPOSITORY, check=True)
     subprocess.run(["tar", "-xf", tmp_path / "a.tar", "-C", checkout], check=True)
     (checkout / ".rayignore").write_bytes((REPOSITORY / ".rayignore").read_bytes())
-    big = ["tagreel-data/datasets/d/shards/d-000000.tar", "demo/world/0.mp4", ".venv/lib/x.so", ".hypothesis/x", "runs/a.mp4"]
+    big = [
+        "tagreel-data/datasets/d/shards/d-000000.tar",
+        "demo/world/0.mp4",
+        ".venv/lib/x.so",
+        ".hypothesis/x",
+        "runs/a.mp4",
+    ]
     for name in big:
         (checkout / name).parent.mkdir(parents=True, exist_ok=True)
         with (checkout / name).open("wb") as file:
