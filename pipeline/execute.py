@@ -87,7 +87,7 @@ class _Run:
 
     def fail(self, index: int, error: BaseException, cause: BaseException | None = None) -> NoReturn:
         error.add_note(f"in {self.name(index)}")
-        raise error from cause
+        raise error from cause or error.__cause__
 
 
 def _attempt(function: Callable[..., Any], part: Any, shared: Any) -> Any:
@@ -135,7 +135,7 @@ def _run_in_pool(run: _Run, workers: int) -> None:
         try:
             for future in as_completed(futures):
                 if (error := future.exception()) and not isinstance(error, BrokenProcessPool):
-                    run.fail(futures[future], error, error.__cause__)
+                    run.fail(futures[future], error)
                 run.keep(futures[future], future.result())
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
