@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import reprlib
+import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ MAX_RETRIES = 3
 RETRY_PAUSE_S = 0.5
 STALL_S = 600.0
 CANCEL_GRACE_S = 5.0
+CONNECT_S = 10.0
 
 
 class WorkerLost(RuntimeError):
@@ -234,10 +236,18 @@ def _connected_ray(execution: ExecutionConfig) -> Any:
     address = ray_address(execution)
     here = {"num_cpus": execution.num_workers, "include_dashboard": False} if address == "local" else {}
     try:
+        _reach(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **here)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+    except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise ConfigError(f"cannot reach Ray at '{address}' (--execution.address, RAY_ADDRESS): {error}") from error
     return ray
+
+
+def _reach(address: str) -> None:
+    """Raise OSError at once where nobody listens: Ray would go on trying for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
 
 
 def ray_address(execution: ExecutionConfig) -> str:
