@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 BANDS = {"short": (1.0, 5.0), "long": (55.0, 60.0)}
-"""Seconds, both ends included."""
+"""Seconds to a tenth, both ends included: an upload cut at a minute lasts 60.03 s as often as 60."""
 CENTER_S = 4.0
 
 
@@ -25,7 +25,8 @@ def band_of(duration: str) -> str:
 def in_band(durations_s: np.ndarray, band: str) -> np.ndarray:
     """bool [N]; unknown durations (NaN) are in no band, and any known one is in `any`."""
     shortest, longest = BANDS.get(band, (0.0, np.inf))
-    return (durations_s >= shortest) & (durations_s <= longest)
+    tenths = np.round(np.asarray(durations_s, np.float64), 1)
+    return (tenths >= shortest) & (tenths <= longest)
 
 
 def center_span(durations_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
