@@ -11,7 +11,7 @@ from typing import Any
 from dataset_builder.label_space import make_label_space, read_matches, write_label_space
 from dataset_builder.manifest import choose_videos, video_weights, write_manifest
 from dataset_builder.match import match_posts
-from dataset_builder.shard import ShardJob, describe_dataset, write_shards
+from dataset_builder.shard import ShardJob, describe_dataset, reopened, write_shards
 from dataset_builder.subset import draw_subset
 from pipeline import artifacts, progress
 from pipeline.cli import run_stage
@@ -29,7 +29,8 @@ def build(config: BuildConfig) -> dict[str, Any]:
     source_files = artifacts.source_files(config.root, config.source.name)
 
     files = artifacts.dataset_files(config.root, config.dataset)
-    if done := artifacts.open_stage(files.folder, files.marker, config, {"source": source["digest"]}):
+    done = artifacts.open_stage(files.folder, files.marker, config, {"source": source["digest"]})
+    if done := reopened(files, done, config.retry_failed):
         progress.say(f"dataset '{config.dataset}' is whole: {done['num_videos']:,} videos")
         return done
 
@@ -51,7 +52,7 @@ def build(config: BuildConfig) -> dict[str, Any]:
     )
 
     # 4. Shards: one pass over each video.
-    job = ShardJob(files, space.names, config.storage)
+    job = ShardJob(files, space.names, config.storage, config.execution, config.retry_failed)
     described = describe_dataset(job, space.kind, write_shards(job, num_shards, config.execution))
     counts["shards"] = {"in": len(chosen), "kept": described["num_videos"], "dropped": described["quarantined"]}
     progress.say_counts("shards", len(chosen), described["num_videos"], described["quarantined"])
