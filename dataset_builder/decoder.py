@@ -30,7 +30,9 @@ from pipeline import config as configs
 from pipeline.config import ConfigError, ExecutionConfig, StorageConfig
 from pipeline.video import VideoError
 
+MODULE = "dataset_builder.decoder"  # what a child runs
 OUT_OF_MEMORY = 77  # exit status of a child that could not get more memory
+MIN_MEMORY_MB = 512  # the interpreter and its libraries alone take 400 of address space
 START_TIMEOUT_S = 120.0  # a cold network file system may take long to import from
 CHUNK = 1 << 20
 SIGNATURE_ARRAYS = {"codes64": "<u8", "quality": "u1", "codes256": "<u8"}
@@ -54,6 +56,8 @@ class Decoder:
     """One child process and the limits it works under."""
 
     def __init__(self, *, timeout_s: float, memory_mb: int) -> None:
+        if memory_mb < MIN_MEMORY_MB:
+            raise ConfigError(f"--execution.decode-memory-mb must be at least {MIN_MEMORY_MB}, not {memory_mb}")
         self._timeout_s, self._memory_mb = timeout_s, memory_mb
         self._child: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
@@ -73,6 +77,10 @@ class Decoder:
         if "reason" in header:
             raise VideoError(header["reason"], header["detail"])
         return _unpack(header, blobs)
+
+    @property
+    def process_id(self) -> int | None:
+        return None if self._child is None else self._child.pid
 
     def _running(self) -> subprocess.Popen[bytes]:
         if self._child is None or self._child.poll() is not None:
@@ -109,7 +117,7 @@ def _start(timeout_s: float, memory_mb: int) -> subprocess.Popen[bytes]:
     parent = os.getpid() if threading.current_thread() is threading.main_thread() else 0
     one_thread = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     child = subprocess.Popen(
-        [sys.executable, "-P", "-m", "dataset_builder.decoder", str(parent), str(timeout_s), str(memory_mb)],
+        [sys.executable, "-P", "-m", MODULE, str(parent), str(timeout_s), str(memory_mb)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         bufsize=0,
@@ -121,9 +129,7 @@ def _start(timeout_s: float, memory_mb: int) -> subprocess.Popen[bytes]:
         _exchange(child, {"ready": True}, [], START_TIMEOUT_S)
     except (OSError, EOFError) as error:
         child.kill()
-        if (status := child.wait()) == OUT_OF_MEMORY:
-            raise ConfigError(f"--execution.decode-memory-mb {memory_mb} is too little: begin at 512") from error
-        raise RuntimeError(f"the process that decodes could not start (status {status}); it says above why") from error
+        raise RuntimeError(f"the process that decodes did not start (status {child.wait()}; see above)") from error
     return child
 
 

@@ -58,8 +58,13 @@ def get(url: str, *, max_bytes: int, private: bool = False) -> bytes:
         try:
             answer = _request(connection, parts)
             if answer.status not in REDIRECTS:
-                return _body(answer, max_bytes)
+                body = _body(answer, max_bytes)
+                if time.monotonic() < deadline:  # after it, the end may be that of the guard
+                    return body
+                raise WebError(f"not there after {TOTAL_TIMEOUT_S:g} s")
             url = urljoin(url, answer.getheader("Location", ""))
+        except WebError:
+            raise
         except (http.client.HTTPException, OSError) as error:
             raise WebError(f"{type(error).__name__}: {error}") from error
         finally:
@@ -80,7 +85,7 @@ def checked_url(url: str) -> SplitResult:
         host, port = _ascii(parts.hostname or ""), parts.port
     except ValueError as error:  # UnicodeError is one
         raise VideoError("refused_uri", str(error)) from error
-    if parts.scheme not in ("http", "https") or not host or port == 0 or "@" in parts.netloc:
+    if parts.scheme not in ("http", "https") or not host or port == 0 or {"@", "%"} & {*parts.netloc}:
         raise VideoError("refused_uri", "not an http(s) URL of a host alone")
     _check_spelling(host)
     return parts

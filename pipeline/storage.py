@@ -38,52 +38,51 @@ def join(folder: str, *names: str) -> str:
 def exists(path: str) -> bool:
     if is_local(path):
         return os.path.exists(path)
-    filesystem, inner = _remote(path)
-    return filesystem.exists(inner)
+    with _remote("read", path) as (filesystem, inner):
+        return filesystem.exists(inner)
 
 
 def listing(pattern: str) -> list[str]:
     """Sorted paths that match a glob, in the same form (local or URL) as the pattern; unfinished files are not listed."""
-    filesystem, inner = _remote(pattern)
+    filesystem, inner = _filesystem(pattern)
     paths = (path for path in filesystem.glob(inner) if not path.endswith(UNFINISHED))
     return sorted(path if is_local(pattern) else filesystem.unstrip_protocol(path) for path in paths)
 
 
-def _remote(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
+def _filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
     # What other processes wrote must be seen: no cache of what a folder held when it was last listed.
     return fsspec.core.url_to_fs(path, use_listings_cache=False)
 
 
 def read_bytes(path: str) -> bytes:
     """Whole file; StorageError names the path when it cannot be read."""
-    with _named("read", path):
-        if is_local(path):
-            with open(path, "rb") as file:
-                return file.read()
-        filesystem, inner = _remote(path)
+    if is_local(path):
+        with _named("read", path), open(path, "rb") as file:
+            return file.read()
+    with _remote("read", path) as (filesystem, inner):
         return filesystem.cat_file(inner)
 
 
 def read_range(path: str, offset: int, size: int) -> bytes:
     """`size` bytes from `offset`; a shorter answer is an error."""
-    with _named("read", path):
-        data = _read_local_range(path, offset, size) if is_local(path) else _read_remote_range(path, offset, size)
+    data = _read_local_range(path, offset, size) if is_local(path) else _read_remote_range(path, offset, size)
     if len(data) != size:
         raise StorageError(f"'{path}' ends early: {len(data)} of {size} bytes at offset {offset}")
     return data
 
 
 def _read_local_range(path: str, offset: int, size: int) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        return os.pread(descriptor, size, offset)
-    finally:
-        os.close(descriptor)
+    with _named("read", path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            return os.pread(descriptor, size, offset)
+        finally:
+            os.close(descriptor)
 
 
 def _read_remote_range(path: str, offset: int, size: int) -> bytes:
-    filesystem, inner = _remote(path)
-    return filesystem.cat_file(inner, start=offset, end=offset + size)
+    with _remote("read", path) as (filesystem, inner):
+        return filesystem.cat_file(inner, start=offset, end=offset + size)
 
 
 def write_bytes(path: str, data: bytes) -> None:
@@ -92,8 +91,7 @@ def write_bytes(path: str, data: bytes) -> None:
         with whole_file(path, len(data)) as file:
             file.write(data)
         return
-    with _named("write", path):
-        filesystem, inner = _remote(path)
+    with _remote("write", path) as (filesystem, inner):
         filesystem.pipe_file(inner, data)  # object stores publish an object only when its upload is complete
 
 
@@ -131,8 +129,8 @@ def _publish(temporary: str, path: str) -> None:
     if is_local(path):
         os.replace(temporary, path)
         sync_folder(os.path.dirname(path) or ".")
-    else:
-        filesystem, inner = _remote(path)
+        return
+    with _remote("write", path) as (filesystem, inner):
         filesystem.put_file(temporary, inner)
 
 
@@ -161,33 +159,41 @@ def _is_alive(process: int) -> bool:
 
 @contextmanager
 def _named(verb: str, path: str, size: Callable[[], int] | None = None) -> Iterator[None]:
-    """Errors of the operating or remote file system become a StorageError that names the path, and what a full disk lacks."""
+    """Errors of the operating system become a StorageError that names the path, and what a full disk lacks."""
     try:
         yield
     except StorageError:
         raise
     except OSError as error:
+        reason = error.strerror or str(error)
         if error.errno in FULL and size is not None:
-            remedy = f"{size():,} bytes or more are needed; make room and run the same command again"
-            raise StorageError(f"cannot {verb} '{path}': {error.strerror}: {remedy}") from error
-        raise StorageError(f"cannot {verb} '{path}': {error.strerror or error}") from error
+            reason += f": {size():,} bytes or more are needed; make room and run the same command again"
+        raise StorageError(f"cannot {verb} '{path}': {reason}") from error
+
+
+@contextmanager
+def _remote(verb: str, path: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
+    """The file system behind a URL and the path within; whatever its library raises becomes a StorageError."""
+    try:
+        yield _filesystem(path)
+    except (StorageError, MemoryError):
+        raise
     except Exception as error:  # what libraries of object stores raise is not one class
-        if is_local(path) or isinstance(error, MemoryError):
-            raise
-        raise StorageError(f"cannot {verb} '{path}': {type(error).__name__}: {error}") from error
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        raise StorageError(f"cannot {verb} '{path}': {reason}") from error
 
 
 def move(source: str, target: str) -> None:
     """Give a file another name, in the place of what has it; a source that is not there was moved already."""
-    with _named("write", target):
-        if not exists(source):
-            return
-        if is_local(source):
+    if not exists(source):
+        return
+    if is_local(source):
+        with _named("write", target):
             os.replace(source, target)
             sync_folder(os.path.dirname(target) or ".")
-        else:
-            filesystem, inner = _remote(source)
-            filesystem.mv(inner, _remote(target)[1])
+        return
+    with _remote("write", target) as (filesystem, inner):
+        filesystem.mv(_filesystem(source)[1], inner)
 
 
 def sync_folder(folder: str) -> None:
@@ -201,9 +207,9 @@ def sync_folder(folder: str) -> None:
 
 def remove(path: str) -> None:
     """Delete a file or a whole folder; a missing one is fine."""
-    filesystem, inner = _remote(path)
-    if filesystem.exists(inner):
-        filesystem.rm(inner, recursive=True)
+    with _remote("remove", path) as (filesystem, inner):
+        if filesystem.exists(inner):
+            filesystem.rm(inner, recursive=True)
 
 
 def read_json(path: str) -> Any:
