@@ -43,7 +43,12 @@ def _described(
         return None
     context, rate = stream.codec_context, stream.average_rate
     height, width = context.height, context.width
-    is_format = context.name == "h264" and context.pix_fmt == "yuv420p" and (context.extradata or b"")[:1] == b"\1"
+    is_format = (
+        context.name == "h264"
+        and context.pix_fmt == "yuv420p"
+        and context.color_range != 2
+        and (context.extradata or b"")[:1] == b"\1"
+    )
     is_size = min(height, width) == short_side_px and not (height % 2 or width % 2)
     if not (is_format and is_size and rate and 1 <= rate <= max_fps):
         return None

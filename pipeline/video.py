@@ -12,7 +12,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
 # Bit-exact area averaging: the same pixels on every machine, and one resize for ingest, training and evaluation.
 RESIZE = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
@@ -201,11 +201,16 @@ class Scaler:
         return self._reformatter.reformat(frame, width, height, "rgb24", interpolation=RESIZE, threads=1).to_ndarray()
 
     def upright(self, frame: av.VideoFrame, height: int, width: int) -> av.VideoFrame:
-        """yuv420p frame of the given size (even), with the rotation applied."""
+        """yuv420p frame in video range (luma 16 to 235) of the given size (even), with the rotation applied."""
         turns = quarter_turns(frame)
         if turns % 2:
             height, width = width, height
-        scaled = self._reformatter.reformat(frame, width, height, "yuv420p", interpolation=RESIZE, threads=1)
+        options = {
+            "interpolation": RESIZE,
+            "threads": 1,
+            "dst_color_range": ColorRange.MPEG,
+        }  # phones record full range
+        scaled = self._reformatter.reformat(frame, width, height, "yuv420p", **options)
         return _rotate_yuv420p(scaled, turns) if turns else scaled
 
 
