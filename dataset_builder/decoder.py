@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from functools import cache
 from typing import Any, BinaryIO
@@ -66,17 +67,26 @@ class Decoder:
 
     def decode(self, data: bytes, request: Request) -> StoredVideo:
         with self._lock:
-            child = self._running()
             try:
-                header, blobs = _exchange(child, asdict(request), [data], self._timeout_s)
-            except TimeoutError:
-                self.close()
-                raise VideoError("timeout", f"more than {self._timeout_s:g} s") from None
-            except (OSError, EOFError):
-                raise self._post_mortem(child) from None
+                header, blobs = self._ask(data, request)
+            except ChildProcessError:  # once more: a system short of memory may have killed an innocent child
+                try:
+                    header, blobs = self._ask(data, request)
+                except ChildProcessError as error:
+                    raise VideoError("crashed", str(error)) from None
         if "reason" in header:
             raise VideoError(header["reason"], header["detail"])
         return _unpack(header, blobs)
+
+    def _ask(self, data: bytes, request: Request) -> tuple[dict[str, Any], list[bytes]]:
+        child = self._running()
+        try:
+            return _exchange(child, asdict(request), [data], self._timeout_s)
+        except TimeoutError:
+            self.close()
+            raise VideoError("timeout", f"more than {self._timeout_s:g} s") from None
+        except (OSError, EOFError):
+            raise self._post_mortem(child) from None
 
     @property
     def process_id(self) -> int | None:
@@ -88,18 +98,16 @@ class Decoder:
             self._child = _start(self._timeout_s, self._memory_mb)
         return self._child
 
-    def _post_mortem(self, child: subprocess.Popen[bytes]) -> VideoError:
+    def _post_mortem(self, child: subprocess.Popen[bytes]) -> VideoError | ChildProcessError:
         """Why the child is gone; it closed its pipe, so that it is about to end if it has not."""
-        try:
-            status = child.wait(5.0)
-        except subprocess.TimeoutExpired:
-            status = None
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(5.0)
         self.close()
-        if status == OUT_OF_MEMORY:
+        if child.returncode == OUT_OF_MEMORY:
             return VideoError("out_of_memory", f"more than {self._memory_mb} MiB")
-        if status == -getattr(signal, "SIGXCPU", 0):
+        if child.returncode == -getattr(signal, "SIGXCPU", 0):
             return VideoError("timeout", f"more than {self._timeout_s:g} s of CPU time")
-        return VideoError("crashed", f"status {status}")
+        return ChildProcessError(f"status {child.returncode}")
 
     def close(self) -> None:
         """Kill the child, if there is one, and wait for it; the next call of `decode` starts another."""

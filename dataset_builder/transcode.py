@@ -146,11 +146,11 @@ def _copy(data: bytes, request: Request) -> StoredVideo | None:
     config = request.config
     if not config.copy_through or request.start_s is not None or request.end_s is not None:
         return None
-    form = stored_form(data, short_side_px=config.short_side_px, max_fps=config.max_fps, gop=config.gop)
-    if form is None:
-        return None
     upload, luma, num_whole = _open(data, config), _Luma(), 0
     try:
+        form = stored_form(data, short_side_px=config.short_side_px, max_fps=config.max_fps, gop=config.gop)
+        if form is None:
+            return None
         for time_s, frame in upload.frames():
             luma.push(time_s, frame)
             num_whole += _is_plain(frame, form)

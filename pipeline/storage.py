@@ -44,9 +44,9 @@ def exists(path: str) -> bool:
 
 def listing(pattern: str) -> list[str]:
     """Sorted paths that match a glob, in the same form (local or URL) as the pattern; unfinished files are not listed."""
-    filesystem, inner = _filesystem(pattern)
-    paths = (path for path in filesystem.glob(inner) if not path.endswith(UNFINISHED))
-    return sorted(path if is_local(pattern) else filesystem.unstrip_protocol(path) for path in paths)
+    with _remote("list", pattern) as (filesystem, inner):
+        paths = [path for path in filesystem.glob(inner) if not path.endswith(UNFINISHED)]
+        return sorted(path if is_local(pattern) else filesystem.unstrip_protocol(path) for path in paths)
 
 
 def _filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import av
+from av.video.reformatter import ColorRange
 
 IDR, SLICES = 5, range(1, 6)  # H.264 NAL unit types: slices of an IDR picture, and all that carry pictures
 
@@ -25,7 +26,7 @@ class StoredForm:
 
 
 def stored_form(data: bytes, *, short_side_px: int, max_fps: float, gop: int) -> StoredForm | None:
-    """What a file in the stored form holds; None for every other file, whatever it is."""
+    """What a file in the stored form holds; None for every other file. It must have passed the limits of `video.Upload`."""
     try:
         with av.open(io.BytesIO(data), format="mp4", metadata_errors="replace") as container:
             return _described(container, short_side_px, max_fps, gop)
@@ -38,33 +39,32 @@ def stored_form(data: bytes, *, short_side_px: int, max_fps: float, gop: int) ->
 def _described(
     container: av.container.InputContainer, short_side_px: int, max_fps: float, gop: int
 ) -> StoredForm | None:
-    stream = container.streams[0]
-    if len(container.streams) != 1 or stream.type != "video" or stream.codec_context is None:
+    if len(container.streams) != 1 or len(container.streams.video) != 1 or not _is_h264(container.streams.video[0]):
         return None
+    stream = container.streams.video[0]
     context, rate = stream.codec_context, stream.average_rate
-    height, width = context.height, context.width
-    is_format = (
-        context.name == "h264"
-        and context.pix_fmt == "yuv420p"
-        and context.color_range != 2
-        and (context.extradata or b"")[:1] == b"\1"
-    )
-    is_size = min(height, width) == short_side_px and not (height % 2 or width % 2)
-    if not (is_format and is_size and rate and 1 <= rate <= max_fps):
+    is_size = min(context.height, context.width) == short_side_px and not (context.height % 2 or context.width % 2)
+    if not (is_size and rate and 1 <= rate <= max_fps):
         return None
     packets = [packet for packet in container.demux(stream) if packet.size]
-    if not (
-        packets and _is_constant_rate(packets, 1 / (rate * stream.time_base)) and _is_closed(packets, context, gop)
-    ):
+    ticks = 1 / (rate * stream.time_base)
+    if not (packets and _is_constant_rate(packets, ticks) and _is_closed(packets, context, gop)):
         return None
-    return StoredForm(float(rate), len(packets), height, width)
+    return StoredForm(float(rate), len(packets), context.height, context.width)
+
+
+def _is_h264(stream: av.VideoStream) -> bool:
+    """Whether pictures are H.264 in yuv420p and video range, with lengths before the NAL units, as MP4 has them."""
+    context = stream.codec_context
+    if context is None or (context.name, context.pix_fmt) != ("h264", "yuv420p"):
+        return False
+    return context.color_range != ColorRange.JPEG and (context.extradata or b"").startswith(b"\1")
 
 
 def _is_constant_rate(packets: Sequence[av.Packet], ticks: Fraction) -> bool:
     """Whether frame i is at i × ticks, all are shown, and there is no other."""
-    if ticks.denominator != 1 or any(
-        packet.is_discard or packet.is_corrupt or packet.pts is None for packet in packets
-    ):
+    is_odd = any(packet.is_discard or packet.is_corrupt or packet.pts is None for packet in packets)
+    if is_odd or ticks.denominator != 1:
         return False
     return sorted(packet.pts for packet in packets) == [i * ticks for i in range(len(packets))]
 

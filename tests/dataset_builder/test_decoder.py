@@ -99,10 +99,7 @@ def test_one_child_serves_many_requests(child, clip):
     ("line", "limits", "expected"),
     [
         ("os.kill(os.getpid(), signal.SIGSEGV)", {}, "crashed"),
-        ("os.abort()", {}, "crashed"),
         ("os._exit(0)", {}, "crashed"),
-        ("sys.exit(3)", {}, "crashed"),
-        ("time.sleep(60)", {"timeout_s": 0.5}, "timeout"),
         ("signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)", {"timeout_s": 0.5}, "timeout"),
         ("raise MemoryError", {}, "out_of_memory"),
         ("bytearray(2 << 30)", {}, "out_of_memory"),
@@ -116,22 +113,27 @@ def test_a_child_that_dies_or_hangs_is_a_reason_and_the_next_one_works(bad_child
     assert same(child.decode(clip, REQUEST), transcode(clip, REQUEST))
 
 
-def test_cpu_time_is_limited_for_each_request(bad_child, clip):
-    child = bad_child(
-        "\n".join(["end = time.process_time() + 60", *[" " * 20 + "while time.process_time() < end: pass"]]),
-        timeout_s=30.0,
-    )
+def test_cpu_time_is_limited():
+    script = "from dataset_builder import decoder\ndecoder._limit_cpu(0.0)\nwhile True: pass"
+    assert subprocess.run([sys.executable, "-c", script], timeout=30, check=False).returncode == -signal.SIGXCPU
+
+
+def test_a_child_that_the_system_kills_is_replaced_and_the_upload_tried_again(child, clip):
     child.decode(clip, REQUEST)
-    status = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "import time\nfrom dataset_builder import decoder\ndecoder._limit_cpu(0.0)\nwhile True: pass",
-        ],
-        timeout=30,
-        check=False,
-    ).returncode
-    assert status == -signal.SIGXCPU
+    real, killed = decoder._exchange, []
+
+    def exchange(process, *rest):
+        if not killed:
+            killed.append(process.pid)
+            process.kill()
+            process.wait()
+        return real(process, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decoder, "_exchange", exchange)
+        assert same(child.decode(clip, REQUEST), transcode(clip, REQUEST))
+    assert killed
+    assert child.process_id not in killed
 
 
 def test_an_upload_larger_than_the_childs_memory_is_a_reason(clip):
@@ -162,16 +164,14 @@ def test_the_child_ignores_interrupts(child, clip):
     assert child.process_id == before
 
 
-@pytest.mark.parametrize("where", ["idle", "busy"])
-def test_the_child_dies_with_its_parent(tmp_path, where):
-    script = f"""
+def test_the_child_dies_with_its_parent_even_in_the_middle_of_a_request():
+    script = """
         import sys
         from dataset_builder import decoder
         child = decoder.Decoder(timeout_s=60.0, memory_mb=1024)
         child._running()
         print(child.process_id, flush=True)
-        if {where == "busy"}:
-            child._child.stdin.write(b"\\xff")  # the child waits for the rest of a request
+        child._child.stdin.write(b"\\xff")  # the child waits for the rest of a request
         sys.stdin.read()
     """
     parent = subprocess.Popen(

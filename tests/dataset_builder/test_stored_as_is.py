@@ -108,6 +108,7 @@ def test_random_clips_of_copied_files_equal_sequential_decoding(options):
         {"g": "250"},
         {"x264-params": "open-gop=1:scenecut=0:bframes=3:b-adapt=0"},
         {"x264-params": "intra-refresh=1:keyint=12"},
+        {"x264-params": "open-gop=0:range=pc"},
         {"pix_fmt": "yuv444p"},
         {"codec": "mpeg4"},
         {"container": "matroska"},
@@ -150,7 +151,7 @@ def test_one_frame_is_one_of_the_frames_and_drawn_by_the_id(tmp_path):
     data = (tmp_path / "x.mp4").read_bytes()
     whole = video.read_video(run(data, TINY_STORAGE).mp4).astype(float)
     drawn = []
-    for i in range(60):
+    for i in range(40):
         stored = run(data, ONE, f"video {i}")
         assert (stored.num_frames, stored.fps, len(stored.signature.codes64)) == (1, 15.0, 1)
         frame = video.read_video(stored.mp4).astype(float)
@@ -158,8 +159,8 @@ def test_one_frame_is_one_of_the_frames_and_drawn_by_the_id(tmp_path):
         assert np.sort(distances)[1] > 2 * distances.min()  # it is this frame and no other
         drawn.append(int(np.argmin(distances)))
     assert run(data, ONE, "video 3").mp4 == run(data, ONE, "video 3").mp4
-    assert len(set(drawn)) > 20  # 60 draws of 30 frames leave about 26 different ones
-    assert max(Counter(drawn).values()) < 10
+    assert len(set(drawn)) > 15  # 40 draws of 30 frames leave about 22 different ones
+    assert max(Counter(drawn).values()) < 8
 
 
 def test_one_frame_of_a_segment_lies_in_it(tmp_path):
