@@ -10,6 +10,7 @@ from fractions import Fraction
 import av
 import numpy as np
 import pytest
+from av.video.reformatter import ColorRange
 from PIL import Image
 
 from dataset_builder.shard import write_shard
@@ -33,6 +34,7 @@ def encoded(
     codec="libx264",
     container="mp4",
     audio=False,
+    color_range=ColorRange.UNSPECIFIED,
     **options,
 ) -> bytes:
     """Noise that moves, encoded by somebody else: B frames, GOPs of 12."""
@@ -41,6 +43,7 @@ def encoded(
     with av.open(buffer, "w", format=container) as out:
         stream = out.add_stream(codec, rate=fps)
         stream.width, stream.height, stream.pix_fmt = *size, pix_fmt
+        stream.codec_context.color_range = color_range
         x264 = {"preset": "medium", "g": "12", "bf": "3", "x264-params": "open-gop=0:scenecut=40"}
         stream.options = {**x264, **options} if codec == "libx264" else options
         sound = out.add_stream("aac", rate=44100) if audio else None
@@ -108,7 +111,7 @@ def test_random_clips_of_copied_files_equal_sequential_decoding(options):
         {"g": "250"},
         {"x264-params": "open-gop=1:scenecut=0:bframes=3:b-adapt=0"},
         {"x264-params": "intra-refresh=1:keyint=12"},
-        {"x264-params": "open-gop=0:range=pc"},
+        {"color_range": ColorRange.JPEG},
         {"pix_fmt": "yuv444p"},
         {"codec": "mpeg4"},
         {"container": "matroska"},
