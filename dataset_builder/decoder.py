@@ -20,7 +20,6 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from functools import cache
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -44,13 +43,26 @@ def decode(data: bytes, request: Request, execution: ExecutionConfig) -> StoredV
 
     Raises: VideoError, also with the reasons `timeout`, `out_of_memory` and `crashed`.
     """
-    return _decoder(os.getpid(), execution.decode_timeout_s, execution.decode_memory_mb).decode(data, request)
+    key = (
+        os.getpid(),
+        execution.decode_timeout_s,
+        execution.decode_memory_mb,
+    )  # a fork must not share its parent's child
+    if key not in _decoders:
+        _decoders[key] = Decoder(timeout_s=execution.decode_timeout_s, memory_mb=execution.decode_memory_mb)
+    return _decoders[key].decode(data, request)
 
 
-@cache
-def _decoder(owner: int, timeout_s: float, memory_mb: int) -> Decoder:
-    """The child of process `owner`: a fork must not share its parent's."""
-    return Decoder(timeout_s=timeout_s, memory_mb=memory_mb)
+_decoders: dict[tuple[int, float, int], Decoder] = {}
+
+
+def stop() -> None:
+    """End the children of this process and wait for them; `decode` starts others."""
+    for decoder in _decoders.values():
+        decoder.close()
+
+
+atexit.register(stop)
 
 
 class Decoder:
@@ -63,7 +75,6 @@ class Decoder:
         self._child: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         self._owner = os.getpid()
-        atexit.register(self.close)
 
     def decode(self, data: bytes, request: Request) -> StoredVideo:
         with self._lock:
