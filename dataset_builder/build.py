@@ -16,7 +16,7 @@ from dataset_builder.choose import check_sampling, choose_videos
 from dataset_builder.label_space import read_label_space, write_label_space
 from dataset_builder.manifest import Manifest, equal_parts, read_manifest, say_stages, write_chosen
 from dataset_builder.match import match_posts
-from dataset_builder.shard import ShardJob, describe_dataset, write_shards
+from dataset_builder.shard import ShardJob, describe_dataset, reopened, write_shards
 from dataset_builder.subset import draw_subset
 from pipeline import artifacts, progress
 from pipeline.cli import run_stage
@@ -33,7 +33,8 @@ def build(config: BuildConfig) -> dict[str, Any]:
     source = match_posts(config)
 
     files = artifacts.dataset_files(config.root, config.dataset)
-    if done := artifacts.open_stage(files.folder, files.marker, config, {"source": source["digest"]}):
+    done = artifacts.open_stage(files.folder, files.marker, config, {"source": source["digest"]})
+    if done := reopened(files, done, config.retry_failed):
         progress.say(f"dataset '{config.dataset}' is whole: {done['num_videos']:,} videos")
         return done
 
@@ -43,7 +44,7 @@ def build(config: BuildConfig) -> dict[str, Any]:
 
     # 3. Shards: one pass over each video.
     space = read_label_space(files)
-    job = ShardJob(files, space.names, config.storage)
+    job = ShardJob(files, space.names, config.storage, config.execution, config.retry_failed)
     described = describe_dataset(job, space.kind, write_shards(job, manifest.num_parts, config.execution))
     shards = {"in": manifest.num_videos, "kept": described["num_videos"], "dropped": described["quarantined"]}
     say_stages({"shards": shards})

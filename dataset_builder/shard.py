@@ -2,36 +2,37 @@
 
 A shard is four files: the tar (KEY.mp4 + KEY.json), the signatures, the index of every attempted video, and the sidecar,
 written last, whose existence means that the others are whole. Nothing in a video ends the run: it is quarantined by reason.
+
+Trying the quarantined videos of a finished shard again gives what a fresh build would, without decoding the others: the four
+files are written anew under another name, and take the old ones' places once all of them are whole. A kill at any moment
+leaves the old shard or the new one, or a new one that only has to be moved into place.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
+from dataset_builder.decoder import decode
 from dataset_builder.manifest import manifest_part
 from dataset_builder.tar import TarWriter
+from dataset_builder.transcode import Request
+from dataset_builder.uploads import read_upload
 from dedup import census
-from pipeline import artifacts, execute, storage, video
+from pipeline import artifacts, execute, storage
 from pipeline.artifacts import DatasetFiles
 from pipeline.config import ConfigError, ExecutionConfig, StorageConfig
 from pipeline.video import VideoError
 
-MAX_SOURCE_BYTES = 2 << 30  # of a local upload: it is held in memory whole
-READ_ATTEMPTS = 3
-MIN_FPS = 1.0
-URL_SCHEMES = frozenset(
-    "s3 s3a gs gcs az abfs abfss adl oci hdfs http https hf file local memory".split()  # noqa: SIM905  (reads better)
-)
+PARTS = (".tar", ".sig.parquet", ".parquet", ".json")  # of a shard; the last one says that the others are whole
+NEXT = ".next"  # between the name of a shard and the suffixes of what will replace it
+DESCRIBED = ("fps", "num_frames", "width", "height", "duration_s", "source_sha256")
 
 
 @dataclass(frozen=True)
@@ -39,22 +40,29 @@ class ShardJob:
     files: DatasetFiles
     label_names: list[str]
     storage: StorageConfig
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    """Limits of the process that decodes, and whether private addresses may be read."""
+    retry_failed: bool = False
+    """Try the quarantined videos of finished shards again."""
 
 
 @dataclass(frozen=True)
-class StoredVideo:
-    """What one pass over an upload yields."""
+class Sample:
+    """One attempted video: its row of the index and, if it could be stored, what else the shard holds of it."""
 
-    mp4: bytes
-    fps: float
-    num_frames: int
-    height: int
-    width: int
-    signature: census.Signature
+    entry: dict[str, Any]
+    """A row of SHARD_INDEX, without offsets."""
+    mp4: bytes = b""
+    described: bytes = b""
+    """KEY.json."""
+    signature: dict[str, Any] | None = None
+    """A row of SIGNATURES."""
+    copied: bool = False
+    """Whether `mp4` is the upload itself; only known of videos that were read just now."""
 
     @property
-    def duration_s(self) -> float:
-        return self.num_frames / self.fps
+    def is_stored(self) -> bool:
+        return self.entry["status"] == "ok"
 
 
 def write_shards(job: ShardJob, num_shards: int, execution: ExecutionConfig) -> list[dict[str, Any]]:
@@ -65,55 +73,47 @@ def write_shards(job: ShardJob, num_shards: int, execution: ExecutionConfig) -> 
 def write_shard(index: int, job: ShardJob) -> dict[str, Any]:
     """Write shard `index` from manifest part `index`; returns its sidecar."""
     path = job.files.shard(index)
-    if storage.exists(path + ".json") and storage.exists(path + ".tar"):
-        return storage.read_json(path + ".json")
-    entries, signatures = [], []
+    _finish_moving(path)
+    is_whole = storage.exists(path + ".json") and storage.exists(path + ".tar")
+    sidecar = storage.read_json(path + ".json") if is_whole else None
+    if sidecar is not None and not (job.retry_failed and sidecar["quarantined"]):
+        return sidecar
+    rows = storage.read_parquet(manifest_part(job.files, index)).to_pylist()
+    if sidecar is not None:
+        return _retry(path, rows, sidecar, job)
+    return _write(path, (_attempt(row, job) for row in rows))
+
+
+def _write(path: str, samples: Iterable[Sample], *, copied_before: int = 0) -> dict[str, Any]:
+    """Write the four files of a shard; returns the sidecar."""
+    entries, signatures, num_copied = [], [], copied_before
     with TarWriter(path + ".tar") as tar:
-        for row in storage.read_parquet(manifest_part(job.files, index)).to_pylist():
-            entry, signature = _attempt(row, job, tar)
-            entries.append(entry)
-            signatures += [] if signature is None else [census.signature_row(row["video_id"], signature)]
+        for sample in samples:
+            entries.append(_add(sample, tar))
+            signatures += [] if sample.signature is None else [sample.signature]
+            num_copied += sample.copied
+    index = pa.Table.from_pylist(entries, artifacts.SHARD_INDEX)
     storage.write_parquet(path + ".sig.parquet", pa.Table.from_pylist(signatures, artifacts.SIGNATURES))
-    storage.write_parquet(path + ".parquet", pa.Table.from_pylist(entries, artifacts.SHARD_INDEX))
-    sidecar = _sidecar(entries, tar)
+    storage.write_parquet(path + ".parquet", index)
+    sidecar = _sidecar(index.to_pylist(), tar, num_copied)
     storage.write_json(path + ".json", sidecar)
     return sidecar
 
 
-def _attempt(row: dict[str, Any], job: ShardJob, tar: TarWriter) -> tuple[dict[str, Any], census.Signature | None]:
-    """(index entry, signature or None) of one manifest row; its members are in the tar when it could be stored."""
-    entry = {"key": row["video_id"], "label_ids": row["label_ids"], "status": "ok"}
-    try:
-        data = read_upload(row["uri"])
-        entry["source_sha256"] = hashlib.sha256(data).hexdigest()
-        stored = transcode(data, job.storage, start_s=row["start_s"], end_s=row["end_s"])
-    except VideoError as error:
-        return {**entry, "status": "quarantined", "reason": error.reason}, None
-    entry |= {
-        "fps": stored.fps,
-        "num_frames": stored.num_frames,
-        "width": stored.width,
-        "height": stored.height,
-        "duration_s": stored.duration_s,
+def _add(sample: Sample, tar: TarWriter) -> dict[str, Any]:
+    """Put a sample's members into the tar; returns its row of the index with their offsets."""
+    entry, key = sample.entry, sample.entry["key"]
+    if not sample.is_stored:
+        return entry
+    return entry | {
+        "video_offset": tar.add(f"{key}.mp4", sample.mp4),
+        "video_size": len(sample.mp4),
+        "json_offset": tar.add(f"{key}.json", sample.described),
+        "json_size": len(sample.described),
     }
-    described = _describe(entry, [job.label_names[i] for i in row["label_ids"]])
-    entry |= {
-        "video_offset": tar.add(f"{row['video_id']}.mp4", stored.mp4),
-        "video_size": len(stored.mp4),
-        "json_offset": tar.add(f"{row['video_id']}.json", described),
-        "json_size": len(described),
-    }
-    return entry, stored.signature
 
 
-def _describe(entry: dict[str, Any], labels: list[str]) -> bytes:
-    """KEY.json: what a reader of the tar alone needs to know."""
-    names = ("fps", "num_frames", "width", "height", "duration_s", "source_sha256")
-    content = {"id": entry["key"], "label_ids": entry["label_ids"], "labels": labels, **{n: entry[n] for n in names}}
-    return json.dumps(content, ensure_ascii=False).encode()
-
-
-def _sidecar(entries: list[dict[str, Any]], tar: TarWriter) -> dict[str, Any]:
+def _sidecar(entries: list[dict[str, Any]], tar: TarWriter, num_copied: int) -> dict[str, Any]:
     """attempted = written + quarantined by reason; label_counts are of the written videos."""
     written = [entry for entry in entries if entry["status"] == "ok"]
     reasons = Counter(entry["reason"] for entry in entries if entry["status"] != "ok")
@@ -121,6 +121,7 @@ def _sidecar(entries: list[dict[str, Any]], tar: TarWriter) -> dict[str, Any]:
     return {
         "attempted": len(entries),
         "written": len(written),
+        "copied": num_copied,
         "quarantined": dict(sorted(reasons.items())),
         "bytes": tar.size,
         "sha256": tar.sha256,
@@ -132,101 +133,75 @@ def _sidecar(entries: list[dict[str, Any]], tar: TarWriter) -> dict[str, Any]:
 # --------------------------------------------------------------------------------------------------- one video
 
 
-def read_upload(uri: str) -> bytes:
-    """Bytes of a video; VideoError `missing`, `unreadable`, `too_large` or `refused_uri` (chained or unknown URLs)."""
-    scheme = uri.split("://", 1)[0] if "://" in uri else ""
-    if "::" in uri or (scheme and scheme not in URL_SCHEMES):
-        raise VideoError("refused_uri", uri)
-    if not scheme and os.path.isfile(uri) and os.path.getsize(uri) > MAX_SOURCE_BYTES:
-        raise VideoError("too_large", f"{os.path.getsize(uri)} bytes")
-    for attempt in range(READ_ATTEMPTS):
-        try:
-            return storage.read_bytes(uri)
-        except (storage.StorageError, ValueError, ImportError) as error:
-            missing = isinstance(error.__cause__, FileNotFoundError)
-            raise VideoError("missing" if missing else "unreadable", str(error)) from error
-        except Exception as error:  # what remote file systems raise when they stumble is not one class
-            if attempt == READ_ATTEMPTS - 1:
-                raise VideoError("unreadable", str(error)) from error
-            time.sleep(attempt + 1)
-    raise AssertionError("unreachable")
-
-
-def transcode(
-    data: bytes, config: StorageConfig, *, start_s: float | None = None, end_s: float | None = None
-) -> StoredVideo:
-    """Decode an upload once: stored form and signature of its frames between `start_s` and `end_s`.
-
-    Raises: VideoError; whatever else a decoder or encoder throws at a strange file becomes the reason `failed`.
-    """
-    upload = video.Upload(data, max_pixels=config.max_pixels, max_duration_s=config.max_duration_s)
+def _attempt(row: dict[str, Any], job: ShardJob) -> Sample:
+    """Read and decode the upload of one manifest row."""
+    entry = {"key": row["video_id"], "label_ids": row["label_ids"], "status": "ok"}
+    request = Request(row["video_id"], job.storage, row["start_s"], row["end_s"])
     try:
-        return _one_pass(upload, config, start_s or 0.0, float("inf") if end_s is None else end_s)
-    except VideoError:
-        raise
-    except Exception as error:
-        raise VideoError("failed", f"{type(error).__name__}: {error}") from error
-    finally:
-        upload.close()
+        data = read_upload(row["uri"], private_urls=job.execution.private_urls)
+        entry["source_sha256"] = hashlib.sha256(data).hexdigest()
+        stored = decode(data, request, job.execution)
+    except VideoError as error:
+        return Sample({**entry, "status": "quarantined", "reason": error.reason})
+    entry |= {name: getattr(stored, name) for name in DESCRIBED if name != "source_sha256"}
+    described = _describe(entry, [job.label_names[i] for i in row["label_ids"]])
+    signature = census.signature_row(row["video_id"], stored.signature)
+    return Sample(entry, stored.mp4, described, signature, stored.copied)
 
 
-def _one_pass(upload: video.Upload, config: StorageConfig, start_s: float, end_s: float) -> StoredVideo:
-    frames = _segment(upload, start_s, end_s)
-    first = next(frames, None)
-    if first is None:
-        raise VideoError("no_frames", f"none between {start_s} and {end_s} s")
-    height, width = video.short_side_size(*video.upright_size(first[1]), config.short_side_px)
-    fps = max(MIN_FPS, min(upload.fps, config.max_fps))
-    encoder = video.Encoder(height, width, fps, gop=config.gop, crf=config.crf, preset=config.preset)
-    luma: list[np.ndarray] = []
-    side = census.SIDE_PX
-    stored, sampled = video.Scaler(), video.Scaler()
-    outputs = [
-        _Output(encoder.fps, lambda frame: stored.upright(frame, height, width), encoder.write),
-        _Output(census.SIGNATURE_FPS, lambda frame: sampled.gray(frame, side, side), luma.append),
-    ]
-    for time_s, frame in _chain(first, frames):
-        for output in outputs:
-            output.push(time_s, frame)
-    for output in outputs:
-        output.finish()
-    mp4 = encoder.finish()
-    return StoredVideo(mp4, encoder.fps, encoder.num_frames, height, width, census.signature(np.stack(luma)))
+def _describe(entry: dict[str, Any], labels: list[str]) -> bytes:
+    """KEY.json: what a reader of the tar alone needs to know."""
+    content = {
+        "id": entry["key"],
+        "label_ids": entry["label_ids"],
+        "labels": labels,
+        **{n: entry[n] for n in DESCRIBED},
+    }
+    return json.dumps(content, ensure_ascii=False).encode()
 
 
-def _segment(upload: video.Upload, start_s: float, end_s: float) -> Iterator[tuple[float, Any]]:
-    """(seconds since `start_s`, frame) of the frames that begin within the segment."""
-    for time_s, frame in upload.frames():
-        if time_s >= end_s:
-            return
-        if time_s >= start_s:
-            yield time_s - start_s, frame
+# ------------------------------------------------------------------------------------------------- once more
 
 
-def _chain(first: Any, rest: Iterator[Any]) -> Iterator[Any]:
-    yield first
-    yield from rest
+def _retry(path: str, rows: list[dict[str, Any]], sidecar: dict[str, Any], job: ShardJob) -> dict[str, Any]:
+    """Try the quarantined videos of a whole shard again; it stays as it is, to the byte, unless one can be stored now."""
+    entries = {entry["key"]: entry for entry in storage.read_parquet(path + ".parquet").to_pylist()}
+    failed = [row for row in rows if entries[row["video_id"]]["status"] != "ok"]
+    again = {row["video_id"]: _attempt(row, job) for row in failed}
+    if not any(sample.is_stored for sample in again.values()):
+        return sidecar
+    signatures = {row["video_id"]: row for row in storage.read_parquet(path + ".sig.parquet").to_pylist()}
+    samples = (again.get(key) or _stored(path, entry, signatures[key]) for key, entry in entries.items())
+    written = _write(path + NEXT, samples, copied_before=sidecar["copied"])
+    _finish_moving(path)
+    return written
 
 
-class _Output:
-    """Frames at one constant rate, scaled only when due, once each, and handed on."""
+def _stored(path: str, entry: dict[str, Any], signature: dict[str, Any]) -> Sample:
+    """A sample of a whole shard, as it is stored."""
+    members = (
+        storage.read_range(path + ".tar", entry[f"{kind}_offset"], entry[f"{kind}_size"]) for kind in ("video", "json")
+    )
+    return Sample(entry, *members, signature)
 
-    def __init__(self, fps: float, scale: Callable[[Any], Any], write: Callable[[Any], None]) -> None:
-        self._resampler, self._scale, self._write = video.Resampler(fps), scale, write
-        self._frame: Any = None
-        self._scaled: Any = None
 
-    def push(self, time_s: float, frame: Any) -> None:
-        self._hand_on(self._resampler.push(time_s, frame))
+def _finish_moving(path: str) -> None:
+    """Put a shard that was written anew, if there is a whole one, in the place of the old one. May be repeated."""
+    if storage.exists(path + NEXT + ".json"):
+        storage.remove(path + ".json")  # from here on, until it is back, the shard does not count as whole
+        for part in PARTS:
+            storage.move(path + NEXT + part, path + part)
+    elif storage.exists(path + NEXT + ".tar"):  # the first to be written: there may be more
+        for part in PARTS:
+            storage.remove(path + NEXT + part)
 
-    def finish(self) -> None:
-        self._hand_on(self._resampler.finish())
 
-    def _hand_on(self, due: Iterator[Any]) -> None:
-        for frame in due:
-            if frame is not self._frame:
-                self._frame, self._scaled = frame, self._scale(frame)
-            self._write(self._scaled)
+def reopened(files: DatasetFiles, marker: dict[str, Any] | None, retry_failed: bool) -> dict[str, Any] | None:
+    """The marker of a whole dataset; None, and the dataset is whole no more, where quarantined videos are tried again."""
+    if marker is None or not (retry_failed and marker["quarantined"]):
+        return marker
+    storage.remove(files.marker)
+    return None
 
 
 # ------------------------------------------------------------------------------------------------- the dataset
@@ -259,6 +234,7 @@ def describe_dataset(job: ShardJob, kind: str, sidecars: list[dict[str, Any]]) -
         "num_videos": sum(s["written"] for s in sidecars),
         "minutes": round(sum(s["duration_s"] for s in sidecars) / 60, 3),
         "num_bytes": sum(s["bytes"] for s in sidecars),
+        "num_copied": sum(s["copied"] for s in sidecars),
         "labels": labels,
         "quarantined": dict(sorted(quarantined.items())),
         "shards": shards,

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
+from contextlib import ExitStack
 from types import TracebackType
-
-import fsspec
 
 from pipeline import storage
 
@@ -34,16 +31,11 @@ def member_header(name: str, size: int) -> bytes:
 
 
 class TarWriter:
-    """Streams members into a temporary file; leaving the `with` block without an error publishes it under its name."""
+    """Streams members into a file that appears under its name, whole, when the `with` block ends without an error."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        folder = os.path.dirname(path) if storage.is_local(path) else None
-        if folder:
-            os.makedirs(folder, exist_ok=True)
-        descriptor, self._temporary = tempfile.mkstemp(suffix=".tmp", prefix=os.path.basename(path) + ".", dir=folder)
-        os.fchmod(descriptor, 0o644)
-        self._file = os.fdopen(descriptor, "wb")
+        self._closing = ExitStack()
         self._sha256 = hashlib.sha256()
         self.size = 0
 
@@ -66,27 +58,15 @@ class TarWriter:
         return self._sha256.hexdigest()
 
     def __enter__(self) -> TarWriter:
+        self._file = self._closing.enter_context(storage.whole_file(self._path))
+        self._closing.push(self._end)
         return self
+
+    def _end(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._write(b"\0" * (2 * BLOCK))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        try:
-            if kind is None:
-                self._publish()
-        finally:
-            self._file.close()
-            if os.path.exists(self._temporary):
-                os.unlink(self._temporary)
-
-    def _publish(self) -> None:
-        self._write(b"\0" * (2 * BLOCK))
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        if storage.is_local(self._path):
-            os.replace(self._temporary, self._path)
-            storage.sync_folder(os.path.dirname(self._path) or ".")
-        else:
-            filesystem, inner = fsspec.core.url_to_fs(self._path)
-            filesystem.put_file(self._temporary, inner)
+        self._closing.__exit__(kind, error, trace)

@@ -17,7 +17,7 @@ from dataset_builder.match import video_id
 from dataset_builder.post_rows import folder_of, resolve_uris
 from dataset_builder.posts import posts_digest
 from dataset_builder.sampling import label_counts
-from dataset_builder.shard import ShardJob, describe_dataset, write_shards
+from dataset_builder.shard import ShardJob, describe_dataset, reopened, write_shards
 from pipeline import artifacts, progress, storage
 from pipeline.cli import run_stage
 from pipeline.config import ConfigError, TargetConfig
@@ -48,7 +48,8 @@ def _build_split(
     config: TargetConfig, split: str, table: SplitTable, names: list[str], digests: dict[str, str]
 ) -> dict[str, Any]:
     files = artifacts.target_files(config.root, config.target, split)
-    if done := artifacts.open_stage(files.folder, files.marker, config, digests):
+    done = artifacts.open_stage(files.folder, files.marker, config, digests)
+    if done := reopened(files, done, config.retry_failed):
         progress.say(f"target '{files.name}' is whole: {done['num_videos']:,} videos")
         return done
     videos = _labelled(table, names)
@@ -56,7 +57,7 @@ def _build_split(
     write_label_space(files, space)
     weights = np.ones(len(videos), dtype=np.float32)
     num_shards = write_manifest(files, videos, weights, rows_per_part=config.storage.samples_per_shard)
-    job = ShardJob(files, names, config.storage)
+    job = ShardJob(files, names, config.storage, config.execution, config.retry_failed)
     described = describe_dataset(job, space.kind, write_shards(job, num_shards, config.execution))
     shards = {"in": len(videos), "kept": described["num_videos"], "dropped": described["quarantined"]}
     for stage, counts in (("rows", table.counts), ("shards", shards)):

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import errno
+import glob
+import hashlib
 import io
 import json
 import os
+import platform
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
 import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
+
+UNFINISHED = ".tmp"  # ends the name of a file that is being written
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class StorageError(OSError):
@@ -32,78 +39,167 @@ def join(folder: str, *names: str) -> str:
 def exists(path: str) -> bool:
     if is_local(path):
         return os.path.exists(path)
-    filesystem, inner = fsspec.core.url_to_fs(path)
-    return filesystem.exists(inner)
+    with _remote("read", path) as (filesystem, inner):
+        return filesystem.exists(inner)
 
 
 def listing(pattern: str) -> list[str]:
-    """Sorted paths that match a glob, in the same form (local or URL) as the pattern."""
-    filesystem, inner = fsspec.core.url_to_fs(pattern)
-    return sorted(path if is_local(pattern) else filesystem.unstrip_protocol(path) for path in filesystem.glob(inner))
+    """Sorted paths that match a glob, in the same form (local or URL) as the pattern; unfinished files are not listed."""
+    with _remote("list", pattern) as (filesystem, inner):
+        paths = [path for path in filesystem.glob(inner) if not path.endswith(UNFINISHED)]
+        return sorted(path if is_local(pattern) else filesystem.unstrip_protocol(path) for path in paths)
+
+
+def _filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
+    # What other processes wrote must be seen: no cache of what a folder held when it was last listed.
+    return fsspec.core.url_to_fs(path, use_listings_cache=False)
 
 
 def read_bytes(path: str) -> bytes:
-    """Whole file; StorageError names the path when it is not there."""
-    try:
-        if is_local(path):
-            with open(path, "rb") as file:
-                return file.read()
-        filesystem, inner = fsspec.core.url_to_fs(path)
+    """Whole file; StorageError names the path when it cannot be read."""
+    if is_local(path):
+        with _named("read", path), open(path, "rb") as file:
+            return file.read()
+    with _remote("read", path) as (filesystem, inner):
         return filesystem.cat_file(inner)
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise StorageError(f"cannot read '{path}': {error.strerror or error}") from error
 
 
 def read_range(path: str, offset: int, size: int) -> bytes:
     """`size` bytes from `offset`; a shorter answer is an error."""
-    if is_local(path):
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            data = os.pread(descriptor, size, offset)
-        finally:
-            os.close(descriptor)
-    else:
-        filesystem, inner = fsspec.core.url_to_fs(path)
-        data = filesystem.cat_file(inner, start=offset, end=offset + size)
+    data = _read_local_range(path, offset, size) if is_local(path) else _read_remote_range(path, offset, size)
     if len(data) != size:
         raise StorageError(f"'{path}' ends early: {len(data)} of {size} bytes at offset {offset}")
     return data
 
 
+def _read_local_range(path: str, offset: int, size: int) -> bytes:
+    with _named("read", path):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            return os.pread(descriptor, size, offset)
+        finally:
+            os.close(descriptor)
+
+
+def _read_remote_range(path: str, offset: int, size: int) -> bytes:
+    with _remote("read", path) as (filesystem, inner):
+        return filesystem.cat_file(inner, start=offset, end=offset + size)
+
+
 def write_bytes(path: str, data: bytes) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
+    """Write a file so that a reader sees the old one or the new one, never a part; StorageError names the path."""
     if is_local(path):
-        with whole_file(path) as file:
+        with whole_file(path, len(data)) as file:
             file.write(data)
         return
-    filesystem, inner = fsspec.core.url_to_fs(path)
-    filesystem.pipe_file(inner, data)  # object stores publish an object only when its upload is complete
+    with _remote("write", path) as (filesystem, inner):
+        filesystem.pipe_file(inner, data)  # object stores publish an object only when its upload is complete
 
 
 @contextmanager
-def whole_file(path: str) -> Iterator[BinaryIO]:
+def whole_file(path: str, size: int | None = None) -> Iterator[BinaryIO]:
     """A file to write to, that has its name when the block ends without an error, and leaves nothing when it does not.
 
     It is written under another name beside it, flushed to disk and renamed; for an object store it is written to the
-    local folder for temporary files and uploaded.
+    local folder for temporary files and uploaded (in parts, completed at the end). What a killed process left of an
+    earlier try is removed. `size` in bytes, where it is known, is what a full disk's StorageError asks for.
     """
     folder = (os.path.dirname(path) or ".") if is_local(path) else tempfile.gettempdir()
-    os.makedirs(folder, exist_ok=True)
-    temporary = os.path.join(folder, f"{os.path.basename(path)}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if is_local(path):
-            os.replace(temporary, path)
-            sync_folder(folder)
-        else:
-            filesystem, inner = fsspec.core.url_to_fs(path)
-            filesystem.put_file(temporary, inner)
-    finally:
-        if os.path.exists(temporary):
+    stem = os.path.join(folder, os.path.basename(path) if is_local(path) else _spool_name(path))
+    temporary = f"{stem}.{_writer(os.getpid())}{UNFINISHED}"
+    needed = size or 0
+    with _named("write", path, lambda: needed):
+        os.makedirs(folder, exist_ok=True)
+        _remove_leftovers(stem)
+        try:
+            with open(temporary, "xb") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            _publish(temporary, path)
+        except BaseException:
+            with suppress(OSError):
+                needed = max(needed, os.path.getsize(temporary))
+                os.unlink(temporary)
+            raise
+        if not is_local(path):
             os.unlink(temporary)
+
+
+def _publish(temporary: str, path: str) -> None:
+    if is_local(path):
+        os.replace(temporary, path)
+        sync_folder(os.path.dirname(path) or ".")
+        return
+    with _remote("write", path) as (filesystem, inner):
+        filesystem.put_file(temporary, inner)
+
+
+def _spool_name(url: str) -> str:
+    return f"tagreel-{hashlib.sha256(url.encode()).hexdigest()[:16]}"
+
+
+def _writer(process: int | str) -> str:
+    """A process among all machines that share a file system."""
+    return f"{platform.node()}-{process}"
+
+
+def _remove_leftovers(stem: str) -> None:
+    """Delete unfinished files of a path whose writer, on this machine, is this process in an earlier try, or is no more."""
+    for path in glob.glob(f"{glob.escape(stem)}.{glob.escape(_writer(''))}*{UNFINISHED}"):
+        writer = path.removeprefix(f"{stem}.{_writer('')}").removesuffix(UNFINISHED)
+        if writer.isdigit() and (int(writer) == os.getpid() or not _is_alive(int(writer))):
+            with suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+@contextmanager
+def _named(verb: str, path: str, size: Callable[[], int] | None = None) -> Iterator[None]:
+    """Errors of the operating system become a StorageError that names the path, and what a full disk lacks."""
+    try:
+        yield
+    except StorageError:
+        raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in FULL and size is not None:
+            reason += f": {size():,} bytes or more are needed; make room and run the same command again"
+        raise StorageError(f"cannot {verb} '{path}': {reason}") from error
+
+
+@contextmanager
+def _remote(verb: str, path: str) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
+    """The file system behind a URL and the path within; whatever its library raises becomes a StorageError."""
+    try:
+        yield _filesystem(path)
+    except (StorageError, MemoryError):
+        raise
+    except Exception as error:  # what libraries of object stores raise is not one class
+        reason = getattr(error, "strerror", None) or f"{type(error).__name__}: {error}"
+        raise StorageError(f"cannot {verb} '{path}': {reason}") from error
+
+
+def move(source: str, target: str) -> None:
+    """Give a file another name, in the place of what has it; a source that is not there was moved already."""
+    if not exists(source):
+        return
+    if is_local(source):
+        with _named("write", target):
+            os.replace(source, target)
+            sync_folder(os.path.dirname(target) or ".")
+        return
+    with _remote("write", target) as (filesystem, inner):
+        filesystem.mv(_filesystem(source)[1], inner)
 
 
 def sync_folder(folder: str) -> None:
@@ -117,9 +213,9 @@ def sync_folder(folder: str) -> None:
 
 def remove(path: str) -> None:
     """Delete a file or a whole folder; a missing one is fine."""
-    filesystem, inner = fsspec.core.url_to_fs(path)
-    if filesystem.exists(inner):
-        filesystem.rm(inner, recursive=True)
+    with _remote("remove", path) as (filesystem, inner):
+        if filesystem.exists(inner):
+            filesystem.rm(inner, recursive=True)
 
 
 def read_json(path: str) -> Any:

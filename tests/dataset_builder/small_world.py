@@ -4,16 +4,23 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
+import pyarrow as pa
 
-from pipeline import video
+from dataset_builder.label_space import VIDEOS, labelled_videos
+from dataset_builder.manifest import write_manifest
+from dataset_builder.match import video_id
+from dataset_builder.shard import ShardJob
+from pipeline import artifacts, video
 from pipeline.config import BuildConfig, ExecutionConfig, SamplingConfig, SourceConfig, StorageConfig
 
 SEED_LABELS = ["catching a fish", "burning candle", "surfing"]
 TAGS = ["CatchFish", "candleburning", "surf"]
 HERE = ExecutionConfig(backend="process", num_workers=1)
+LABEL_NAMES = ["run", "walk"]
 TINY_STORAGE = StorageConfig(samples_per_shard=4, short_side_px=32)
 
 
@@ -66,3 +73,14 @@ def build_config(world: Path, root: Path, dataset: str = "d", **changes) -> Buil
 
 def files_in(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def make_job(folder: Path | str, uris: list[str], storage: StorageConfig = TINY_STORAGE, **changes: Any) -> ShardJob:
+    """A dataset of one shard whose manifest lists `uris`, the first of which has both labels."""
+    files = artifacts.DatasetFiles(str(folder), "d")
+    nulls = pa.nulls(len(uris), pa.float32())
+    table = pa.table([pa.array([video_id(uri) for uri in uris]), pa.array(uris), nulls, nulls], schema=VIDEOS)
+    lists = pa.array([LABEL_NAMES, *([LABEL_NAMES[i % 2]] for i in range(1, len(uris)))])
+    videos = labelled_videos(table, lists, LABEL_NAMES)
+    write_manifest(files, videos, np.ones(len(uris), np.float32), rows_per_part=1000)
+    return ShardJob(files, LABEL_NAMES, storage, **{"execution": HERE, **changes})

@@ -1,47 +1,28 @@
 """Shards: a tar that others can read, every attempted video accounted for, and nothing that one video can break."""
 
 import hashlib
-import io
 import json
 import tarfile
-from dataclasses import replace
 
-import fsspec
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import webdataset
 
-from dataset_builder.label_space import VIDEOS, labelled_videos
-from dataset_builder.manifest import write_manifest
 from dataset_builder.match import video_id
-from dataset_builder.shard import ShardJob, describe_dataset, read_upload, transcode, write_shard
-from dataset_builder.tar import TarWriter, member_header
+from dataset_builder.shard import describe_dataset, write_shard
+from dataset_builder.tar import TarWriter
 from dedup import census
 from pipeline import artifacts, video
-from pipeline.config import ConfigError, StorageConfig
-from pipeline.video import VideoError
-from tests.dataset_builder.small_world import TINY_STORAGE, files_in, write_mp4
-
-NAMES = ["run", "walk"]
+from pipeline.config import ConfigError
+from tests.dataset_builder.small_world import LABEL_NAMES as NAMES
+from tests.dataset_builder.small_world import files_in, make_job, write_mp4
 
 
 @pytest.fixture
 def clip(tmp_path):
     write_mp4(tmp_path / "clip.mp4", num_frames=30, fps=15)
     return (tmp_path / "clip.mp4").read_bytes()
-
-
-def make_job(folder, uris, storage=TINY_STORAGE):
-    """A dataset of one shard whose manifest lists `uris`, the first of which has both labels."""
-    files = artifacts.DatasetFiles(str(folder), "d")
-    nulls = pa.nulls(len(uris), pa.float32())
-    table = pa.table([pa.array([video_id(uri) for uri in uris]), pa.array(uris), nulls, nulls], schema=VIDEOS)
-    lists = pa.array([NAMES, *([NAMES[i % 2]] for i in range(1, len(uris)))])
-    videos = labelled_videos(table, lists, NAMES)
-    write_manifest(files, videos, np.ones(len(uris), np.float32), rows_per_part=1000)
-    return ShardJob(files, NAMES, storage)
 
 
 @pytest.fixture
@@ -84,33 +65,6 @@ def test_every_attempted_video_has_a_row_and_a_reason(tmp_path, broken):
     assert rows[video_id(uris[-3])]["source_sha256"] is None
     empty = next(uri for uri in uris if uri.endswith("empty.mp4"))
     assert rows[video_id(empty)]["source_sha256"] == hashlib.sha256(b"").hexdigest()
-
-
-def test_what_an_upload_breaks_beyond_known_reasons_is_counted_too(tmp_path, clip, monkeypatch):
-    def burst(*_, **__):
-        raise RuntimeError("swscale")
-
-    monkeypatch.setattr(video.Scaler, "upright", burst)
-    job = make_job(tmp_path / "d", [str(tmp_path / "clip.mp4")])
-    assert write_shard(0, job)["quarantined"] == {"failed": 1}
-
-
-def test_a_stumbling_store_is_asked_again(monkeypatch):
-    answers = [ConnectionError("reset"), b"data"]
-
-    def stumble(_):
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    monkeypatch.setattr("dataset_builder.shard.storage.read_bytes", stumble)
-    monkeypatch.setattr("dataset_builder.shard.time.sleep", lambda _: None)
-    assert read_upload("s3://bucket/x.mp4") == b"data"
-    answers += [ConnectionError("reset")] * 3
-    with pytest.raises(VideoError) as error:
-        read_upload("s3://bucket/x.mp4")
-    assert error.value.reason == "unreadable"
 
 
 def test_offsets_of_the_index_find_the_members(tmp_path, broken):
@@ -194,82 +148,6 @@ def test_a_shard_that_stops_half_way_leaves_no_file_under_its_name(tmp_path, bro
         write_shard(0, job)
     assert calls
     assert list((tmp_path / "d/shards").iterdir()) == []
-
-
-def test_tar_headers_are_those_of_the_standard_library():
-    info = tarfile.TarInfo("a" * 96 + ".mp4")
-    info.size = 12345
-    expected = bytearray(info.tobuf(tarfile.USTAR_FORMAT))
-    assert member_header(info.name, 12345)[:148] == bytes(expected[:148])
-    assert tarfile.TarInfo.frombuf(member_header(info.name, 12345), "utf-8", "strict").size == 12345
-    for name, size in (("a" * 101, 1), ("", 1), ("a", 8**11)):
-        with pytest.raises(ValueError, match="does not fit"):
-            member_header(name, size)
-
-
-def test_a_tar_on_a_remote_store_appears_whole(tmp_path):
-    with TarWriter("memory://bucket/x.tar") as tar:
-        offset = tar.add("k.json", b"{}")
-    data = fsspec.filesystem("memory").cat_file("/bucket/x.tar")
-    assert data[offset : offset + 2] == b"{}"
-    with tarfile.open(fileobj=io.BytesIO(data)) as members:
-        assert members.getnames() == ["k.json"]
-    assert hashlib.sha256(data).hexdigest() == tar.sha256
-
-
-# ---------------------------------------------------------------------------------------------------- one pass
-
-
-def test_stored_form_has_the_asked_for_side_and_rate(clip):
-    stored = transcode(clip, replace(TINY_STORAGE, max_fps=10))
-    assert (stored.height, stored.width, stored.fps) == (32, 42, 10)
-    assert stored.num_frames == pytest.approx(20, abs=1)
-    whole = transcode(clip, StorageConfig(short_side_px=48))
-    frames, source = (video.read_video(data).astype(float) for data in (whole.mp4, clip))
-    assert frames.shape == source.shape
-    assert np.abs(frames - source).mean() < 10
-
-
-def test_a_segment_is_cut_out(tmp_path):
-    write_mp4(tmp_path / "wide.mp4", num_frames=30, fps=15, width=240)  # one turn of the picture in 30 frames
-    clip = (tmp_path / "wide.mp4").read_bytes()
-    whole = video.read_video(transcode(clip, TINY_STORAGE).mp4).astype(float)
-    stored = transcode(clip, TINY_STORAGE, start_s=0.8, end_s=1.6)
-    part = video.read_video(stored.mp4).astype(float)
-    assert len(part) == 12
-    assert np.argmin([np.abs(part - whole[k : k + 12]).mean() for k in range(19)]) == 12
-    assert len(stored.signature.codes64) == pytest.approx(0.8 * census.SIGNATURE_FPS, abs=1)
-
-
-@pytest.mark.parametrize(
-    ("change", "segment", "reason"),
-    [
-        ({"max_duration_s": 1.0}, {}, "too_long"),
-        ({"max_pixels": 1000}, {}, "too_large"),
-        ({}, {"start_s": 5.0}, "no_frames"),
-        ({}, {"start_s": 1.0, "end_s": 1.0}, "no_frames"),
-    ],
-)
-def test_limits_are_reasons(clip, change, segment, reason):
-    with pytest.raises(VideoError) as error:
-        transcode(clip, replace(TINY_STORAGE, **change), **segment)
-    assert error.value.reason == reason
-
-
-def test_every_real_clip_is_stored_or_has_a_known_reason(shared_data):
-    paths = sorted((shared_data / "clips" / "misc").rglob("*.*"))
-    assert len(paths) > 10
-    reasons = {}
-    for path in paths:
-        try:
-            stored = transcode(path.read_bytes(), StorageConfig(short_side_px=32, max_fps=5))
-        except VideoError as error:
-            reasons[path.name] = error.reason
-        else:
-            assert min(stored.height, stored.width) == 32
-            assert stored.num_frames > 0
-    assert set(reasons.values()) <= {"empty", "not_a_video", "decode_error", "no_frames", "no_video_stream", "too_long"}
-    assert len(reasons) <= len(paths) // 10, reasons
 
 
 def test_a_dataset_of_which_nothing_can_be_stored_is_an_error(tmp_path, broken):

@@ -1,0 +1,195 @@
+"""Every write, flush, rename, removal and new folder of a build fails once: nothing half has a final name, a rerun completes."""
+
+import builtins
+import contextlib
+import errno
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from dataset_builder.shard import write_shard
+from pipeline import artifacts, storage
+from pipeline.storage import StorageError
+from tests.dataset_builder.small_world import files_in, make_job, write_mp4
+
+
+class Fault:
+    """Counts the calls that change a disk and lets the one with the given number fail."""
+
+    def __init__(self, number: int, code: int) -> None:
+        self.number, self.code, self.count = number, code, 0
+
+    def step(self) -> None:
+        self.count += 1
+        if self.count == self.number + 1:
+            raise OSError(self.code, os.strerror(self.code))
+
+    @property
+    def struck(self) -> bool:
+        return self.count > self.number
+
+    def install(self, patch) -> None:
+        for name in ("replace", "fsync", "unlink", "makedirs"):
+            patch.setattr(os, name, self.before(getattr(os, name)))
+        patch.setattr(builtins, "open", self.open(builtins.open))
+
+    def before(self, real):
+        def call(*arguments, **options):
+            self.step()
+            return real(*arguments, **options)
+
+        return call
+
+    def open(self, real):
+        def call(path, mode="r", *rest, **options):
+            file = real(path, mode, *rest, **options)
+            return FaultyFile(file, self) if "x" in mode or "w" in mode else file
+
+        return call
+
+
+class FaultyFile:
+    """A file of which a failing write leaves half of its bytes, as a full disk does."""
+
+    def __init__(self, file: io.BufferedWriter, fault: Fault) -> None:
+        self._file, self._fault = file, fault
+
+    def write(self, data: bytes) -> int:
+        try:
+            self._fault.step()
+        except OSError:
+            self._file.write(data[: len(data) // 2])
+            self._file.flush()
+            raise
+        return self._file.write(data)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._file.close()
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """Two videos and a file that is none; `whole` is the shard that they make."""
+    folder = tmp_path_factory.mktemp("faults")
+    for i in range(2):
+        write_mp4(folder / f"{i}.mp4", seed=i, num_frames=4)
+    (folder / "2.mp4").write_bytes(b"<html>")
+    build(folder, "whole")
+    return folder
+
+
+def build(world: Path, name: str) -> None:
+    """A shard and its dataset's marker."""
+    job = make_job(world / name, [str(world / f"{i}.mp4") for i in range(3)])
+    sidecar = write_shard(0, job)
+    storage.write_json(
+        storage.join(job.files.folder, "config.json"), {"config": {}, "config_digest": "", "input_digests": {}}
+    )
+    artifacts.seal(job.files.folder, job.files.marker, {}, shards=[sidecar])
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_the_nth_failure_leaves_nothing_half(world, tmp_path, monkeypatch, code):
+    whole = files_in(world / "whole")
+    folder = world / f"code-{code}"
+    for number in range(1000):
+        with monkeypatch.context() as patch:
+            fault = Fault(number, code)
+            fault.install(patch)
+            with contextlib.suppress(StorageError):
+                build(world, folder.name)
+        found = files_in(folder)
+        assert {name: data for name, data in found.items() if whole.get(name) != data} == {}, number
+        if not fault.struck:
+            break
+        if number % 9 == 0:  # a rerun on top of what the failure left
+            build(world, folder.name)
+            assert files_in(folder) == whole
+            for path in folder.rglob("*.*"):
+                path.unlink()
+    assert 30 < number < 1000
+    assert files_in(folder) == whole
+
+
+@pytest.mark.parametrize("point", ["write", *(pytest.param(p, marks=pytest.mark.slow) for p in ("fsync", "replace"))])
+def test_a_kill_at_any_point_leaves_nothing_half_and_its_litter_is_cleared(world, point):
+    whole = files_in(world / "whole")
+    status = _killed_build(world, point, 2)
+    assert status == -signal.SIGKILL
+    found = files_in(world / point)
+    finished = {path: data for path, data in found.items() if not path.endswith(storage.UNFINISHED)}
+    assert {path for path, data in finished.items() if whole[path] != data} == set()
+    assert finished != found or point == "replace"
+    assert not [path for path in storage.listing(str(world / point / "**")) if path.endswith(".tmp")]
+    build(world, point)
+    assert files_in(world / point) == whole
+
+
+def _killed_build(world: Path, point: str, number: int) -> int:
+    script = f"""
+        import os, signal
+        from pathlib import Path
+        from tests.dataset_builder import test_faults
+        class Kill(test_faults.Fault):
+            def step(self):
+                try:
+                    super().step()
+                except OSError:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        fault = Kill({number}, 5)
+        import builtins
+        if {point!r} == "write":
+            builtins.open = fault.open(builtins.open)
+        else:
+            os.{"fsync" if point == "write" else point} = fault.before(os.{"fsync" if point == "write" else point})
+        test_faults.build(Path({str(world)!r}), {point!r})
+    """
+    return subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False, timeout=60).returncode
+
+
+def test_a_full_disk_says_what_is_missing(tmp_path, monkeypatch):
+    fault = Fault(0, errno.ENOSPC)
+    monkeypatch.setattr(builtins, "open", fault.open(builtins.open))
+    with pytest.raises(
+        StorageError, match=r"cannot write '.*x.bin': No space left on device: 5,000 bytes or more are needed"
+    ):
+        storage.write_bytes(str(tmp_path / "x.bin"), bytes(5000))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_limit_of_the_kernel_is_told_like_any_other_error(tmp_path):
+    """The real thing: the kernel refuses a write in the middle of a tar."""
+    script = f"""
+        import resource, signal
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))
+        from dataset_builder.tar import TarWriter
+        with TarWriter({str(tmp_path / "x.tar")!r}) as tar:
+            for i in range(100):
+                tar.add(f"{{i}}.mp4", bytes(1000))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=False)
+    assert "cannot write '" in done.stderr
+    assert "File too large" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_shard_says_of_itself_is_true(world):
+    folder = world / "whole/shards"
+    sidecar = json.loads((folder / "d-000000.json").read_text())
+    rows = pq.read_table(folder / "d-000000.parquet").to_pylist()
+    assert sidecar["attempted"] == len(rows) == sidecar["written"] + sum(sidecar["quarantined"].values())
