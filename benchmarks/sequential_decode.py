@@ -21,13 +21,14 @@ from benchmarks import clips, record
 from benchmarks.clips import Clip
 from dedup.census import SIDE_PX, SIGNATURE_FPS
 from pipeline import video
+from pipeline.upload import Upload
 
 Reader = Callable[[Clip], np.ndarray]
 """A video → uint8 [T, 112, 112] luma."""
 
 
 def read_upload(clip: Clip) -> np.ndarray:
-    upload, resampler, scaler = video.Upload(clip.path.read_bytes()), video.Resampler(SIGNATURE_FPS), video.Scaler()
+    upload, resampler, scaler = Upload(clip.path.read_bytes()), video.Resampler(SIGNATURE_FPS), video.Scaler()
     luma: list[np.ndarray] = []
     for time_s, frame in upload.frames():
         luma += [scaler.gray(due, SIDE_PX, SIDE_PX) for due in resampler.push(time_s, frame)]

@@ -19,6 +19,7 @@ import numpy as np
 from benchmarks import clips, record
 from pipeline import video
 from pipeline.config import StorageConfig
+from pipeline.upload import Upload
 
 CLIP_FRAMES, CLIPS_PER_VIDEO = 8, 4
 READ_SIZE_HW = (128, 171)
@@ -76,7 +77,7 @@ def read_source(path: str) -> Source | None:
     """None for a file in which frames cannot be found by number."""
     with open(path, "rb") as file:
         data = file.read()
-    upload, scaler, frames = video.Upload(data), video.Scaler(), []
+    upload, scaler, frames = Upload(data), video.Scaler(), []
     for _, frame in upload.frames():
         height, width = video.short_side_size(*video.upright_size(frame), StorageConfig().short_side_px)
         frames.append(scaler.upright(frame, height, width).to_ndarray())

@@ -144,12 +144,21 @@ def _start(timeout_s: float, memory_mb: int) -> subprocess.Popen[bytes]:
     )
     for pipe in (child.stdin, child.stdout):
         os.set_blocking(pipe.fileno(), False)
+        _widen(pipe.fileno())
     try:
         _exchange(child, {"ready": True}, [], START_TIMEOUT_S)
     except (OSError, EOFError) as error:
         child.kill()
         raise RuntimeError(f"the process that decodes did not start (status {child.wait()}; see above)") from error
     return child
+
+
+def _widen(pipe: int) -> None:
+    """Let a pipe hold a whole small video where the platform can (Linux): each refill wakes both processes."""
+    with suppress(ImportError, AttributeError, OSError):
+        import fcntl
+
+        fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, CHUNK)
 
 
 # ------------------------------------------------------------------------------------------------------ frames

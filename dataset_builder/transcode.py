@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import chain
 from typing import Any
 
@@ -14,6 +15,7 @@ from dedup import census
 from pipeline import video
 from pipeline.config import StorageConfig
 from pipeline.stored_form import StoredForm, stored_form
+from pipeline.upload import Upload
 from pipeline.video import VideoError
 
 MIN_FPS = 1.0
@@ -75,8 +77,8 @@ def _encode(data: bytes, request: Request) -> StoredVideo:
         upload.close()
 
 
-def _open(data: bytes, config: StorageConfig, *, images: bool = False) -> video.Upload:
-    return video.Upload(data, max_pixels=config.max_pixels, max_duration_s=config.max_duration_s, images=images)
+def _open(data: bytes, config: StorageConfig, *, images: bool = False) -> Upload:
+    return Upload(data, max_pixels=config.max_pixels, max_duration_s=config.max_duration_s, images=images)
 
 
 def _one_pass(frames: Iterator[tuple[float, Any]], upload_fps: float, config: StorageConfig) -> StoredVideo:
@@ -86,8 +88,11 @@ def _one_pass(frames: Iterator[tuple[float, Any]], upload_fps: float, config: St
     height, width = video.short_side_size(*video.upright_size(first[1]), config.short_side_px)
     fps = max(MIN_FPS, min(upload_fps, config.max_fps))
     encoder = video.Encoder(height, width, fps, gop=config.gop, crf=config.crf, preset=config.preset)
-    stored, luma = video.Scaler(), _Luma()
-    output = _Output(encoder.fps, lambda frame: stored.upright(frame, height, width), encoder.write)
+    scaler = video.Scaler()
+    stored = lru_cache(1)(lambda frame: scaler.upright(frame, height, width))
+    # The signature is of the stored picture, which is at hand, unless that has less detail than a signature can use.
+    luma = _Luma(stored if min(height, width) >= census.SIDE_PX else None)
+    output = _AtRate(encoder.fps, stored, encoder.write)
     for time_s, frame in chain([first], frames):
         output.push(time_s, frame)
         luma.push(time_s, frame)
@@ -95,7 +100,7 @@ def _one_pass(frames: Iterator[tuple[float, Any]], upload_fps: float, config: St
     return StoredVideo(encoder.finish(), encoder.fps, encoder.num_frames, height, width, luma.signature())
 
 
-def _segment(upload: video.Upload, start_s: float, end_s: float) -> Iterator[tuple[float, Any]]:
+def _segment(upload: Upload, start_s: float, end_s: float) -> Iterator[tuple[float, Any]]:
     """(seconds since `start_s`, frame) of the frames that begin within the segment."""
     for time_s, frame in upload.frames():
         if time_s >= end_s:
@@ -104,13 +109,11 @@ def _segment(upload: video.Upload, start_s: float, end_s: float) -> Iterator[tup
             yield time_s - start_s, frame
 
 
-class _Output:
-    """Frames at one constant rate, scaled only when due, once each, and handed on."""
+class _AtRate:
+    """Frames at one constant rate, scaled only when due, and handed on."""
 
     def __init__(self, fps: float, scale: Callable[[Any], Any], write: Callable[[Any], None]) -> None:
         self._resampler, self._scale, self._write = video.Resampler(fps), scale, write
-        self._frame: Any = None
-        self._scaled: Any = None
 
     def push(self, time_s: float, frame: Any) -> None:
         self._hand_on(self._resampler.push(time_s, frame))
@@ -120,18 +123,17 @@ class _Output:
 
     def _hand_on(self, due: Iterator[Any]) -> None:
         for frame in due:
-            if frame is not self._frame:
-                self._frame, self._scaled = frame, self._scale(frame)
-            self._write(self._scaled)
+            self._write(self._scale(frame))
 
 
-class _Luma(_Output):
-    """The luma frames that signatures are taken of."""
+class _Luma(_AtRate):
+    """The luma frames that signatures are taken of: those of `picture(frame)`, or of the frames as they are."""
 
-    def __init__(self) -> None:
+    def __init__(self, picture: Callable[[Any], Any] | None = None) -> None:
         scaler, side = video.Scaler(), census.SIDE_PX
         self._frames: list[np.ndarray] = []
-        super().__init__(census.SIGNATURE_FPS, lambda frame: scaler.gray(frame, side, side), self._frames.append)
+        scale = lru_cache(1)(lambda frame: scaler.gray(picture(frame) if picture else frame, side, side))
+        super().__init__(census.SIGNATURE_FPS, scale, self._frames.append)
 
     def signature(self) -> census.Signature:
         self.finish()

@@ -14,21 +14,11 @@ from fractions import Fraction
 import numpy as np
 
 LIBRARIES = (
-    *(
-        "av",
-        "fsspec",
-        "numpy",
-        "pyarrow",
-        "tqdm",
-        "tyro",
-        "ray",
-        "nltk",
-        "webdataset",
-        "numba",
-        "faiss-cpu",
-        "imagehash",
-    ),
-    *("torch", "torchvision", "safetensors", "matplotlib"),
+    *("av", "fsspec", "numpy", "pyarrow", "tqdm", "tyro"),
+    *("ray", "nltk", "lemminflect", "webdataset"),
+    *("numba", "faiss-cpu", "imagehash"),
+    *("torch", "torchvision", "safetensors", "scipy", "matplotlib"),
+    "s3fs",
 )
 
 

@@ -26,7 +26,7 @@ class StoredForm:
 
 
 def stored_form(data: bytes, *, short_side_px: int, max_fps: float, gop: int) -> StoredForm | None:
-    """What a file in the stored form holds; None for every other file. It must have passed the limits of `video.Upload`."""
+    """What a file in the stored form holds; None for every other file. It must have passed the limits of `Upload`."""
     try:
         with av.open(io.BytesIO(data), format="mp4", metadata_errors="replace") as container:
             return _described(container, short_side_px, max_fps, gop)

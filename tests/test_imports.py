@@ -21,7 +21,13 @@ HOMES = {
     "faiss": {"dedup/lsh.py"},
     "numba": {"dedup/lsh.py"},
     "imagehash": {"dedup/evidence.py"},
-    "av": {"pipeline/video.py", "pipeline/stored_form.py", "pipeline/world/encode.py", "pipeline/doctor.py"},
+    "av": {
+        "pipeline/video.py",
+        "pipeline/upload.py",
+        "pipeline/stored_form.py",
+        "pipeline/world/encode.py",
+        "pipeline/doctor.py",
+    },
 }
 
 

@@ -21,6 +21,7 @@ from dataset_builder.shard import write_shard
 from dataset_builder.transcode import Request
 from pipeline import video
 from pipeline.config import StorageConfig
+from pipeline.upload import Upload
 from pipeline.video import VideoError
 from tests.dataset_builder.small_world import LABEL_NAMES, make_job, write_mp4
 
@@ -187,7 +188,7 @@ def test_sound_without_pictures_is_no_video():
         silence.sample_rate = 44100
         out.mux([*stream.encode(silence), *stream.encode(None)])
     with pytest.raises(VideoError, match="no_video_stream"):
-        video.Upload(buffer.getvalue())
+        Upload(buffer.getvalue())
 
 
 # ------------------------------------------------------------------------------------------------------- names

@@ -19,6 +19,7 @@ from dedup import census
 from pipeline import video
 from pipeline.config import StorageConfig
 from pipeline.stored_form import stored_form
+from pipeline.upload import Upload
 from pipeline.video import VideoError
 from tests.dataset_builder.small_world import TINY_STORAGE, make_job, write_mp4
 
@@ -180,14 +181,14 @@ def test_one_frame_of_a_segment_lies_in_it(tmp_path):
 def test_one_frame_costs_at_most_one_gop_of_decoding(tmp_path, monkeypatch):
     write_mp4(tmp_path / "x.mp4", num_frames=128, fps=15)
     data = (tmp_path / "x.mp4").read_bytes()
-    decoded, real = [], video.Upload._decoded
+    decoded, real = [], Upload._decoded
 
     def count(self, first_packet):
         for frame in real(self, first_packet):
             decoded[-1] += 1
             yield frame
 
-    monkeypatch.setattr(video.Upload, "_decoded", count)
+    monkeypatch.setattr(Upload, "_decoded", count)
     for i in range(30):
         decoded.append(0)
         run(data, ONE, str(i))

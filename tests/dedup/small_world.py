@@ -16,6 +16,7 @@ from dedup.census import Signature
 from pipeline import artifacts, storage, video
 from pipeline.artifacts import DatasetFiles
 from pipeline.config import BuildConfig, TargetConfig
+from pipeline.upload import Upload
 
 FPS = 24  # of the videos; their signatures are at 16
 
@@ -59,7 +60,7 @@ def rescale(frames: np.ndarray, height: int, width: int) -> np.ndarray:
 
 def luma_at_16_fps(data: bytes, max_s: float = np.inf) -> np.ndarray:
     """uint8 [T, 112, 112] of the first seconds of any video file, as an ingest takes them."""
-    upload, scaler, resampler = video.Upload(data), video.Scaler(), video.Resampler(census.SIGNATURE_FPS)
+    upload, scaler, resampler = Upload(data), video.Scaler(), video.Resampler(census.SIGNATURE_FPS)
     shown = takewhile(lambda timed: timed[0] <= max_s, upload.frames())
     frames = [due for time_s, frame in shown for due in resampler.push(time_s, scaler.gray(frame, 112, 112))]
     upload.close()

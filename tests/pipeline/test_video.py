@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from pipeline import video
+from pipeline.upload import Upload
 from pipeline.video import VideoError
 
 
@@ -58,7 +59,7 @@ def test_equal_input_gives_equal_bytes():
 )
 def test_a_file_that_is_no_video_has_a_reason(data, reason):
     with pytest.raises(VideoError) as caught:
-        video.Upload(data)
+        Upload(data)
     assert caught.value.reason == reason
 
 
@@ -71,24 +72,24 @@ def test_audio_alone_has_a_reason():
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     with pytest.raises(VideoError) as caught:
-        video.Upload(buffer.getvalue())
+        Upload(buffer.getvalue())
     assert caught.value.reason == "no_video_stream"
 
 
 def test_limits_have_reasons():
     data = encoded(50, 10.0)
     with pytest.raises(VideoError) as caught:
-        list(video.Upload(data, max_duration_s=3.0).frames())
+        list(Upload(data, max_duration_s=3.0).frames())
     assert caught.value.reason == "too_long"
     with pytest.raises(VideoError) as caught:
-        video.Upload(data, max_pixels=1000)
+        Upload(data, max_pixels=1000)
     assert caught.value.reason == "too_large"
 
 
 def test_a_damaged_file_gives_its_whole_frames():
     data = bytearray(encoded(48))
     data[len(data) // 3 : len(data) // 3 + 64] = bytes(64)
-    upload = video.Upload(bytes(data))
+    upload = Upload(bytes(data))
     assert 0 < len(list(upload.frames())) <= 48
 
 
@@ -110,7 +111,7 @@ def test_rotation_is_applied_to_luma_and_picture(shared_data):
     folder = shared_data / "clips" / "misc" / "decord"
     sizes = {}
     for degrees in (90, 180, 270):
-        upload = video.Upload((folder / f"video_{degrees}.mov").read_bytes())
+        upload = Upload((folder / f"video_{degrees}.mov").read_bytes())
         _, frame = next(upload.frames())
         height, width = video.upright_size(frame)
         upright = video.Scaler().upright(frame, height // 8 * 2, width // 8 * 2)
