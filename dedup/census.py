@@ -8,12 +8,15 @@ type holds exactly: as fast as BLAS, and independent of the order of summation.
 
 Bit 8y + x of a code is cell (y, x): byte y is row y, so a mirrored picture has each byte's bits reversed and a picture
 upside down has its bytes swapped, exactly.
+
+A tenth of the picture cut away moves the cells too far for the codes to stay near. Videos of target sets, which are few,
+are therefore also coded as such copies would be, from parts of their picture.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -34,6 +37,10 @@ BLACK_LEVEL = 32  # bars are at most so bright,
 EDGE_SHARE = 0.25  # ... or at their end at least this share of the pixels changes: else they are a flat background
 CHUNK_FRAMES = 32  # frames per matrix product: what stays in cache
 
+CROP_EVERY = 8  # of so many frames of a target video, parts of one are coded:
+_CROP_MARGINS_PX = (1, 11), (6, 6), (11, 1)  # nine tenths of the height (top, bottom) and of the width (left, right)
+CROPS = tuple((*rows, *columns) for rows in _CROP_MARGINS_PX for columns in _CROP_MARGINS_PX)
+
 _FLOAT32_EXACT, _FLOAT64_EXACT = 2**24, 2**53
 _REVERSED_BYTE = np.array([int(f"{byte:08b}"[::-1], 2) for byte in range(256)], np.uint8)
 
@@ -45,7 +52,8 @@ class Signature:
     codes64: np.ndarray  # uint64 [T]
     quality: np.ndarray  # uint8 [T], reliable bits of the code, 0 for uniform frames
     codes256: np.ndarray  # uint64 [T, 4]
-    bars: tuple[int, int, int, int]  # static bars trimmed before coding, in px of 112: top, bottom, left, right
+    bars: tuple[int, int, int, int]  # what is trimmed before coding, in px of 112: top, bottom, left, right
+    crops: tuple[Signature, ...] = ()  # of parts of the picture, every `CROP_EVERY`-th frame: only of target videos
 
 
 def frame_codes(frames: np.ndarray) -> np.ndarray:
@@ -62,11 +70,28 @@ def frame_codes(frames: np.ndarray) -> np.ndarray:
 
 def signature(frames: np.ndarray) -> Signature:
     """Signature of a video from its luma frames at 16 fps, uint8 [T, 112, 112]; static bars are trimmed first."""
-    bars = find_bars(frames)
-    top, bottom, left, right = bars
+    return _signature_within(frames, find_bars(frames))
+
+
+def target_signature(frames: np.ndarray) -> Signature:
+    """Signature of a video of a target set, in which tight crops are found too, from luma frames as in `signature`."""
+    whole = signature(frames)
+    crops = [_signature_within(frames[::CROP_EVERY], margins) for margins in _crop_margins(whole.bars)]
+    return replace(whole, crops=tuple(crops))
+
+
+def _crop_margins(bars: tuple[int, int, int, int]) -> list[tuple[int, int, int, int]]:
+    """What to trim for each part: its own margins or the bars, whichever is more; and nothing, if there are bars."""
+    whole = [(0, 0, 0, 0)] if any(bars) else []
+    parts = [tuple(map(max, margins, bars)) for margins in CROPS]
+    return whole + [part for part in dict.fromkeys(parts) if part != bars]
+
+
+def _signature_within(frames: np.ndarray, margins: tuple[int, int, int, int]) -> Signature:
+    top, bottom, left, right = margins
     picture = frames[:, top : SIDE_PX - bottom, left : SIDE_PX - right]
     codes, quality, fine = _collect(picture, _codes_of_chunk)
-    return Signature(codes[:, 0], quality, fine, bars)
+    return Signature(codes[:, 0], quality, fine, margins)
 
 
 def informative(quality: np.ndarray) -> np.ndarray:
@@ -108,9 +133,13 @@ def _rows_of_256(octets: np.ndarray) -> np.ndarray:
 
 def signature_row(video_id: str, signature: Signature) -> dict[str, Any]:
     """A row of `artifacts.SIGNATURES`."""
+    crops = [_columns(crop) for crop in signature.crops]
+    named = {"video_id": video_id, "num_frames": len(signature.codes64), "crops": crops or None}
+    return named | _columns(signature)
+
+
+def _columns(signature: Signature) -> dict[str, Any]:
     return {
-        "video_id": video_id,
-        "num_frames": len(signature.codes64),
         "codes64": signature.codes64.astype("<u8").tobytes(),
         "quality": signature.quality.tobytes(),
         "codes256": signature.codes256.astype("<u8").tobytes(),
@@ -119,17 +148,26 @@ def signature_row(video_id: str, signature: Signature) -> dict[str, Any]:
 
 
 def read_signatures(table: pa.Table) -> dict[str, Signature]:
-    """Rows of `artifacts.SIGNATURES` as arrays, by video_id, in table order; columns that differ in length raise."""
+    """Rows of `artifacts.SIGNATURES` as arrays, by video_id, in table order; columns that differ in length raise.
+
+    Tables without the column `crops` are read as signatures without crops.
+    """
     return {row["video_id"]: _parse(row) for row in table.to_pylist()}
 
 
 def _parse(row: dict[str, Any]) -> Signature:
-    codes = np.frombuffer(row["codes64"], "<u8").astype(np.uint64, copy=False)
-    quality = np.frombuffer(row["quality"], np.uint8)
-    fine = np.frombuffer(row["codes256"], "<u8").astype(np.uint64, copy=False)
-    if not len(codes) == len(quality) == len(fine) / 4 == row["num_frames"]:
-        raise ValueError(f"signature of video '{row['video_id']}' is damaged: its columns differ in length")
-    return Signature(codes, quality, fine.reshape(-1, 4), tuple(row["bars"]))
+    num_frames = row["num_frames"]
+    crops = [_parse_columns(crop, -(-num_frames // CROP_EVERY), row["video_id"]) for crop in row.get("crops") or ()]
+    return replace(_parse_columns(row, num_frames, row["video_id"]), crops=tuple(crops))
+
+
+def _parse_columns(columns: dict[str, Any], num_frames: int, video_id: str) -> Signature:
+    codes = np.frombuffer(columns["codes64"], "<u8").astype(np.uint64, copy=False)
+    quality = np.frombuffer(columns["quality"], np.uint8)
+    fine = np.frombuffer(columns["codes256"], "<u8").astype(np.uint64, copy=False)
+    if not len(codes) == len(quality) == len(fine) / 4 == num_frames:
+        raise ValueError(f"signature of video '{video_id}' is damaged: its columns differ in length")
+    return Signature(codes, quality, fine.reshape(-1, 4), tuple(columns["bars"]))
 
 
 # -------------------------------------------------------------------------------------------------------- bars

@@ -155,7 +155,7 @@ def _prepare(
             videos += [TargetVideo(target, split, video_id, shard) for video_id in found]
             signatures += found.values()
     radius, max_fine_distance = MODES[config.mode]
-    frames = overlap.gather(signatures)
+    frames = overlap.gather(signatures, crops=True)
     floor = min(config.min_overlap, tables.THRESHOLD_OVERLAPS[0])
     return Search(frames, tuple(videos), CodeIndex(frames.codes, radius), max_fine_distance, floor, wanted)
 

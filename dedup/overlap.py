@@ -40,15 +40,19 @@ TURNED = View(
 
 @dataclass(frozen=True)
 class Frames:
-    """Informative frames of N videos as P occurrences of C distinct codes, sorted by code."""
+    """Informative frames of N videos as P occurrences of C distinct codes, sorted by code.
+
+    Of target videos parts of the picture are coded too. Each part is a layer; layer 0 is the whole picture.
+    """
 
     num_frames: np.ndarray  # int64 [N], all frames
-    num_valid: np.ndarray  # int64 [N], informative frames
+    num_valid: np.ndarray  # int64 [N], informative frames, of the layer that has most
     codes: np.ndarray  # uint64 [C], ascending
     offsets: np.ndarray  # int64 [C + 1]: occurrences of code c are rows offsets[c] to offsets[c + 1]
     video: np.ndarray  # int64 [P]
+    layer: np.ndarray  # int64 [P]
     codes256: np.ndarray  # uint64 [P, 4]
-    count: np.ndarray  # int64 [P], frames of the occurrence
+    count: np.ndarray  # int64 [P], frames of the occurrence, or that it stands for where not every frame is coded
     first: np.ndarray  # int64 [P], its first frame
     last: np.ndarray  # int64 [P], its last frame
 
@@ -69,32 +73,45 @@ class Pairs:
     code_videos: np.ndarray  # int64 [K], source videos that match each
 
 
-def gather(signatures: Iterable[Signature]) -> Frames:
-    """Occurrences of all informative frames of some videos."""
+def gather(signatures: Iterable[Signature], *, crops: bool = False) -> Frames:
+    """Occurrences of all informative frames of some videos; with `crops` also of parts of them, for targets."""
     signatures = list(signatures)
-    valid = [np.flatnonzero(census.informative(s.quality)) for s in signatures]
-    num_valid = np.array([len(frames) for frames in valid], np.int64)
-    video = np.repeat(np.arange(len(signatures)), num_valid)
-    frame = _concatenate(valid, np.int64, (0,))
-    codes = _concatenate([s.codes64[rows] for s, rows in zip(signatures, valid, strict=True)], np.uint64, (0,))
-    fine = _concatenate([s.codes256[rows] for s, rows in zip(signatures, valid, strict=True)], np.uint64, (0, 4))
+    layers = [(v, k, part) for v, s in enumerate(signatures) for k, part in enumerate((s, *(s.crops if crops else ())))]
+    valid = [np.flatnonzero(census.informative(part.quality)) for _, _, part in layers]
+    sizes = [len(frames) for frames in valid]
+    video, layer = (np.repeat(np.array([row[i] for row in layers], np.int64), sizes) for i in (0, 1))
+    codes = _concatenate([part.codes64[f] for (_, _, part), f in zip(layers, valid, strict=True)], np.uint64, (0,))
+    fine = _concatenate([part.codes256[f] for (_, _, part), f in zip(layers, valid, strict=True)], np.uint64, (0, 4))
+    num_frames = np.array([len(s.codes64) for s in signatures], np.int64)
+    every = np.where(layer > 0, census.CROP_EVERY, 1)
+    frame = _concatenate(valid, np.int64, (0,)) * every
+    count = np.minimum(every, num_frames[video] - frame)
 
-    order = np.lexsort((frame, *fine.T, video, codes))
-    video, frame, codes, fine = video[order], frame[order], codes[order], fine[order]
-    begins = _changes(codes, video, *fine.T)
+    order = np.lexsort((frame, layer, *fine.T, video, codes))
+    video, layer, frame, count = (column[order] for column in (video, layer, frame, count))
+    codes, fine = codes[order], fine[order]
+    begins = _changes(codes, video, *fine.T, layer)
     ends = np.append(begins, len(codes))[1:]
     distinct, offsets = np.unique(codes[begins], return_index=True)
     return Frames(
-        num_frames=np.array([len(s.codes64) for s in signatures], np.int64),
-        num_valid=num_valid,
+        num_frames=num_frames,
+        num_valid=_most_valid(video, layer, count, len(signatures)),
         codes=distinct,
         offsets=np.append(offsets, len(begins)),
         video=video[begins],
+        layer=layer[begins],
         codes256=fine[begins],
-        count=ends - begins,
+        count=np.add.reduceat(count, begins) if len(begins) else count,
         first=frame[begins],
-        last=frame[ends - 1],
+        last=(frame + count)[ends - 1] - 1,
     )
+
+
+def _most_valid(video: np.ndarray, layer: np.ndarray, count: np.ndarray, num_videos: int) -> np.ndarray:
+    """int64 [N]: informative frames of each video, of the layer that has most."""
+    num_layers = int(layer.max(initial=0)) + 1
+    by_layer = np.bincount(video * num_layers + layer, count, num_videos * num_layers)
+    return by_layer.reshape(num_videos, num_layers).max(1).astype(np.int64)
 
 
 def compare(source: Frames, target: Frames, index: CodeIndex, view: View, max_fine_distance: int | None) -> Pairs:
@@ -119,7 +136,7 @@ def compare(source: Frames, target: Frames, index: CodeIndex, view: View, max_fi
     s, t_video = np.divmod(np.unique(_concatenate(sides, np.int64, (0,))), num_target)
     s_video, t = np.divmod(np.unique(_concatenate(target_sides, np.int64, (0,))), num_occurrences)
     pair, matched, span = _sum_by_pair(source.video[s] * num_target + t_video, source, s)
-    _, target_matched, target_span = _sum_by_pair(s_video * num_target + target.video[t], target, t)
+    target_matched, target_span = _of_strongest_layer(s_video * num_target + target.video[t], target, t)
     closest = _closest(*_concatenate(best, np.int64, (4, 0), axis=1))
     code, code_videos = _count_videos(np.searchsorted(target.offsets, t, "right") - 1, s_video)
     return Pairs(
@@ -168,6 +185,17 @@ def _sum_by_pair(pair: np.ndarray, frames: Frames, rows: np.ndarray) -> tuple[np
         return pair, pair, np.empty((0, 2))
     start, end = np.minimum.reduceat(frames.first[rows], begins), np.maximum.reduceat(frames.last[rows], begins) + 1
     return pair[begins], np.add.reduceat(frames.count[rows], begins), np.stack([start, end], 1) / SIGNATURE_FPS
+
+
+def _of_strongest_layer(pair: np.ndarray, frames: Frames, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `_sum_by_pair`, but one frame may occur in several layers: the sum of the layer with most, the span of all."""
+    num_layers = int(frames.layer.max(initial=0)) + 1
+    pair_layer, matched, span = _sum_by_pair(pair * num_layers + frames.layer[rows], frames, rows)
+    begins = _changes(pair_layer // num_layers)
+    if not len(begins):
+        return matched, span
+    start, end = np.minimum.reduceat(span[:, 0], begins), np.maximum.reduceat(span[:, 1], begins)
+    return np.maximum.reduceat(matched, begins), np.stack([start, end], 1)
 
 
 def _closest(pair: np.ndarray, distance: np.ndarray, frame: np.ndarray, target_frame: np.ndarray) -> np.ndarray:

@@ -64,6 +64,14 @@ SHARD_INDEX = pa.schema(  # one row per ATTEMPTED video
         ("reason", pa.string()),  # null when ok
     ]
 )
+_CROP = pa.struct(  # of one in several frames; columns as below
+    [
+        ("codes64", pa.binary()),
+        ("quality", pa.binary()),
+        ("codes256", pa.binary()),
+        ("bars", pa.list_(pa.int32())),  # all that is trimmed
+    ]
+)
 SIGNATURES = (
     pa.schema(  # one row per stored video; all binary columns are little-endian and hold one entry per 16 fps frame
         [
@@ -73,6 +81,7 @@ SIGNATURES = (
             ("quality", pa.binary()),  # uint8 [num_frames], reliable bits of the code
             ("codes256", pa.binary()),  # uint64 [num_frames, 4]
             ("bars", pa.list_(pa.int32())),  # static bars trimmed, in 1/112 of the picture: top, bottom, left, right
+            ("crops", pa.list_(_CROP)),  # parts of the picture; null but in target sets
         ]
     )
 )

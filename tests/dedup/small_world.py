@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections.abc import Callable
 from itertools import takewhile
 
 import av
@@ -89,8 +90,9 @@ def write_target(root: str, name: str, train: dict[str, Signature | bytes], test
 
 def _write(files: DatasetFiles, folder: str, marker: str, config: object, shards: list[dict]) -> DatasetFiles:
     artifacts.open_stage(folder, marker, config, {})
+    sign = census.target_signature if isinstance(config, TargetConfig) else census.signature
     for i, videos in enumerate(shards):
-        _write_shard(files.shard(i), videos)
+        _write_shard(files.shard(i), videos, sign)
     paths = [{"path": files.shard(i).removeprefix(f"{folder}/")} for i in range(len(shards))]
     artifacts.seal(folder, marker, {"videos": sum(map(len, shards))}, shards=paths, seen=_fingerprint(shards))
     return files
@@ -103,13 +105,13 @@ def _fingerprint(shards: list[dict]) -> int:
     )
 
 
-def _write_shard(path: str, videos: dict[str, Signature | bytes]) -> None:
+def _write_shard(path: str, videos: dict[str, Signature | bytes], sign: Callable[[np.ndarray], Signature]) -> None:
     rows, index, tar = [], [], io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:
         for key, content in videos.items():
             if isinstance(content, bytes):
                 index.append(_add(archive, key, content))
-                content = census.signature(luma_at_16_fps(content))
+                content = sign(luma_at_16_fps(content))
             rows.append(census.signature_row(key, content))
     storage.write_bytes(f"{path}.tar", tar.getvalue())
     storage.write_parquet(f"{path}.parquet", pa.Table.from_pylist(index, artifacts.SHARD_INDEX))

@@ -148,8 +148,40 @@ def test_what_is_no_bar_stays():
     assert census.find_bars(np.zeros((3, 112, 112), np.uint8)) == (0, 0, 0, 0)
 
 
+def test_parts_of_a_target_are_coded_as_copies_that_show_only_these():
+    frames = random_frames(census.CROP_EVERY + 1)
+    found = census.target_signature(frames)
+    assert (found.codes64 == census.signature(frames).codes64).all()
+    assert len(found.crops) == 9
+    for crop in found.crops:
+        top, bottom, left, right = crop.bars
+        shown = frames[:: census.CROP_EVERY, top : 112 - bottom, left : 112 - right]
+        assert shown.shape == (2, 100, 100)
+        assert (crop.codes64 == census.frame_codes(shown)).all()
+        assert [as_integer(code) for code in crop.codes256] == [expected(frame, 18)[0] for frame in shown]
+
+
+def test_parts_of_a_target_lie_alike_on_all_sides():
+    """So that a crop is found from whichever side it is taken, and mirrored."""
+    parts = {crop.bars for crop in census.target_signature(random_frames(1)).crops}
+    assert parts == {(top, bottom, right, left) for top, bottom, left, right in parts}
+    assert parts == {(bottom, top, left, right) for top, bottom, left, right in parts}
+    assert parts == {(left, right, top, bottom) for top, bottom, left, right in parts}
+
+
+def test_parts_of_a_target_with_bars_are_without_them_and_it_is_whole_too():
+    found = census.target_signature(framed(8, 8))
+    assert found.bars == (8, 8, 0, 0)
+    rows = {(max(8, top), max(8, bottom)) for top, bottom in ((1, 11), (6, 6), (11, 1))}
+    columns = {(1, 11), (6, 6), (11, 1)}
+    assert [crop.bars for crop in found.crops[:1]] == [(0, 0, 0, 0)]
+    assert sorted(crop.bars for crop in found.crops[1:]) == sorted((*r, *c) for r in rows for c in columns)
+    narrow = census.target_signature(np.pad(random_frames(2, 72, 72), ((0, 0), (20, 20), (20, 20))))
+    assert [crop.bars for crop in narrow.crops] == [(0, 0, 0, 0)]  # every part is the picture itself, which is coded
+
+
 def test_signatures_survive_the_table():
-    signatures = {"a": census.signature(random_frames(5)), "ß/b": census.signature(random_frames(2, seed=1))}
+    signatures = {"a": census.signature(random_frames(5)), "ß/b": census.target_signature(random_frames(9, seed=1))}
     rows = [census.signature_row(video_id, signature) for video_id, signature in signatures.items()]
     found = census.read_signatures(pa.Table.from_pylist(rows, artifacts.SIGNATURES))
     assert list(found) == list(signatures)
@@ -158,6 +190,20 @@ def test_signatures_survive_the_table():
         assert (found[video_id].codes256 == signature.codes256).all()
         assert (found[video_id].quality == signature.quality).all()
         assert found[video_id].bars == signature.bars
+        assert len(found[video_id].crops) == len(signature.crops)
+        for crop, wanted in zip(found[video_id].crops, signature.crops, strict=True):
+            assert (crop.codes64 == wanted.codes64).all()
+            assert (crop.codes256 == wanted.codes256).all()
+            assert (crop.quality == wanted.quality).all()
+            assert crop.bars == wanted.bars
+
+
+def test_only_targets_have_a_column_of_crops_and_tables_without_it_are_read():
+    rows = [census.signature_row(name, census.signature(random_frames(3))) for name in "ab"]
+    table = pa.Table.from_pylist(rows, artifacts.SIGNATURES)
+    assert table["crops"].null_count == 2
+    found = census.read_signatures(table.drop_columns("crops"))
+    assert [signature.crops for signature in found.values()] == [(), ()]
 
 
 def test_tables_are_little_endian():
@@ -169,6 +215,8 @@ def test_tables_are_little_endian():
 
 
 def test_a_damaged_row_is_named():
-    row = census.signature_row("video-7", census.signature(random_frames(3))) | {"quality": b"\0"}
-    with pytest.raises(ValueError, match="video-7"):
-        census.read_signatures(pa.Table.from_pylist([row], artifacts.SIGNATURES))
+    row = census.signature_row("video-7", census.target_signature(random_frames(3)))
+    crops = [row["crops"][0] | {"codes64": b""}, *row["crops"][1:]]
+    for damaged in (row | {"quality": b"\0"}, row | {"crops": crops}):
+        with pytest.raises(ValueError, match="video-7"):
+            census.read_signatures(pa.Table.from_pylist([damaged], artifacts.SIGNATURES))

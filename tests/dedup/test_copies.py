@@ -18,6 +18,8 @@ COPIES = {
     "small": lambda video: rescale(video, 72, 96),
     "wide": lambda video: rescale(video, 96, 192),
     "crop": lambda video: rescale(video[:, 4:-4, 5:-5], 144, 192),
+    "tight crop": lambda video: rescale(video[:, 7:-7, 9:-10], 144, 192),
+    "corner": lambda video: rescale(video[:, :-14, 19:], 144, 192),
     "mirror": lambda video: video[:, :, ::-1],
     "embedded": lambda video: np.concatenate([texture_video(50, 96), video, texture_video(51, 96)]),
     "letter-box": lambda video: np.pad(rescale(video, 108, 192), ((0, 0), (18, 18), (0, 0)), constant_values=16),
@@ -48,7 +50,7 @@ def test_copies_and_only_copies_are_excluded(found):
     _, marker, rows = found
     assert set(rows) == set(COPIES)
     assert {row["target_video_id"] for row in rows.values()} == {"wanted"}
-    assert marker["counts"] == {"videos": 15, "kept": 7, "dropped": {"sport": 8}, "undecidable": 1}
+    assert marker["counts"] == {"videos": 17, "kept": 7, "dropped": {"sport": 10}, "undecidable": 1}
     assert marker["undecidable"] == ["black"]
     assert marker["chance"]["flagged"] == 0
 
@@ -71,7 +73,7 @@ def test_pictures_show_the_same_moment(found):
     assert pages.schema.names == evidence.EVIDENCE.names
     pages = {page["video_id"]: page for page in pages.to_pylist()}
     assert set(pages) == set(rows)  # so few exclusions are all shown
-    assert sorted(page["kind"] for page in pages.values()) == ["random"] * 2 + ["strongest"] * 3 + ["weakest"] * 3
+    assert sorted(page["kind"] for page in pages.values()) == ["random"] * 2 + ["strongest"] * 4 + ["weakest"] * 4
     weakest = min(rows.values(), key=lambda row: row["valid_overlap"])
     assert pages[weakest["video_id"]]["kind"] == "weakest"
     for name in ("small", "embedded", "mirror"):

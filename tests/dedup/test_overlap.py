@@ -1,5 +1,7 @@
 """Overlap of videos against its definition, frame by frame."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -12,8 +14,8 @@ from tests.dedup.small_world import coded
 A, B, C, D = 0x0123456789ABCDEF, 0xF0F0F0F00F0F0F0F, 0x13579BDF02468ACE, 0xFFFF0000FF00FF00  # far from one another
 
 
-def compare(source, target, radius=7, view=PLAIN, fine=None) -> overlap.Pairs:
-    s, t = overlap.gather(source), overlap.gather(target)
+def compare(source, target, radius=7, view=PLAIN, fine=None, crops=False) -> overlap.Pairs:
+    s, t = overlap.gather(source), overlap.gather(target, crops=crops)
     return overlap.compare(s, t, CodeIndex(t.codes, radius, "numpy"), view, fine)
 
 
@@ -49,6 +51,43 @@ def test_an_overlap_that_can_be_counted_by_hand():
     assert pairs.best_s.tolist() == [[1 / 16, 1 / 16]]
     frames = overlap.gather([source])
     assert (frames.num_frames.tolist(), frames.num_valid.tolist()) == ([8], [6])
+
+
+def with_crops(whole: list[int], *crops: list[int]) -> Signature:
+    return replace(coded(whole), crops=tuple(map(coded, crops)))
+
+
+def test_an_overlap_with_a_part_of_the_target_counted_by_hand():
+    # 20 frames, of which a part is coded at frames 0, 8 and 16: those stand for 8, 8 and 4 frames.
+    target = with_crops([D] * 20, [A, B, C])
+    source = coded([B, B, D, C], invalid=1)
+    pairs = compare([source], [target], crops=True)
+    assert pairs.matched.tolist() == [4]
+    assert pairs.target_matched.tolist() == [20]  # the whole picture's code D; parts are frames of the same video
+    assert pairs.target_span.tolist() == [[0, 20 / 16]]
+    assert pairs.best_s.tolist() == [[0, 8 / 16]]
+    only_parts = compare([coded([B, C, C])], [target], crops=True)
+    assert only_parts.matched.tolist() == [3]
+    assert only_parts.target_matched.tolist() == [12]
+    assert only_parts.target_span.tolist() == [[8 / 16, 20 / 16]]
+    assert compare([coded([B, C, C])], [target]).matched.tolist() == []
+    assert overlap.gather([target], crops=True).num_frames.tolist() == [20]
+
+
+def test_frames_that_occur_in_several_parts_are_counted_once():
+    target = with_crops([A] * 8 + [D] * 8, [A, B], [A, A], [C, C])
+    pairs = compare([coded([A] * 3), coded([A, B]), coded([C])], [target, with_crops([B] * 16, [C, C])], crops=True)
+    found = dict(zip(zip(pairs.source.tolist(), pairs.target.tolist(), strict=True), pairs.target_matched, strict=True))
+    assert found == {(0, 0): 16, (1, 0): 16, (1, 1): 16, (2, 0): 16, (2, 1): 16}
+    assert overlap.gather([target], crops=True).num_valid.tolist() == [16]
+
+
+def test_a_target_of_which_only_a_part_is_informative_is_no_blind_one():
+    target = replace(coded([], invalid=10), crops=(coded([A, B]),))
+    assert overlap.gather([target]).num_valid.tolist() == [0]
+    frames = overlap.gather([target], crops=True)
+    assert frames.num_valid.tolist() == [10]
+    assert compare([coded([A])], [target], crops=True).target_matched.tolist() == [8]
 
 
 @pytest.mark.parametrize("fine", [None, 20])
