@@ -33,6 +33,7 @@ MIN_BAR_PX = 3  # thinner bars are left alone
 MIN_PICTURE_PX = 28  # what bars leave must be this high and wide (a phone's picture within 16:9 is 35/112 wide)
 BAR_LEVELS, BAR_ODD_SHARE = 12, 0.02  # all but this share of a bar's pixels, in all frames, is so near its grey level
 BAR_MEAN_LEVELS = 3  # ... and so near on average
+MAX_TEXT_PX = 12  # a line of text within a bar is at most so high
 BLACK_LEVEL = 32  # bars are at most so bright,
 EDGE_SHARE = 0.25  # ... or at their end at least this share of the pixels changes: else they are a flat background
 CHUNK_FRAMES = 32  # frames per matrix product: what stays in cache
@@ -196,15 +197,28 @@ def _bars_along(lines: np.ndarray) -> int:
 
 
 def _bar_length(lines: np.ndarray) -> int:
-    """Lines, from the first on, of one level but for a codec's ringing and a few odd frames; 0 if these are no bar."""
-    level = np.int16(
-        np.median(lines[0, :, ::8])
-    )  # every 8th pixel will do, and a median of all would take longest here
-    length = next((i for i, line in enumerate(lines) if not _is_uniform(line, level)), len(lines))
+    """Lines, from the first on, of one level but for a codec's ringing, text and a few odd frames; 0 if these are no bar."""
+    # Every 8th pixel will do, and a median of all would take longest here.
+    level = np.int16(np.median(lines[0, :, ::8]))
+    length = _uniform_lines(lines, level)
+    if length >= MIN_BAR_PX:
+        length = _beyond_text(lines, level, length)
     picture = lines[length + 1 : length + 2]  # the line in between may be half bar, half picture
     if level <= BLACK_LEVEL or (np.abs(picture - level) > BAR_LEVELS).sum() >= EDGE_SHARE * lines[0].size:
         return length
     return 0
+
+
+def _beyond_text(lines: np.ndarray, level: np.int16, length: int) -> int:
+    """Where a bar ends that goes on after text in the lines from `length` on; `length` if it does not go on."""
+    starts = range(length + 1, length + MAX_TEXT_PX + 1)
+    ends = [start + _uniform_lines(lines[start:], level) for start in starts]
+    return max((end for start, end in zip(starts, ends, strict=True) if end >= start + MIN_BAR_PX), default=length)
+
+
+def _uniform_lines(lines: np.ndarray, level: np.int16) -> int:
+    """How many lines, from the first on, are of this level."""
+    return next((i for i, line in enumerate(lines) if not _is_uniform(line, level)), len(lines))
 
 
 def _is_uniform(line: np.ndarray, level: np.int16) -> bool:

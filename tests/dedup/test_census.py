@@ -128,6 +128,17 @@ def test_a_logo_in_one_bar_hides_no_bar():
     assert census.find_bars(frames) == (14, 14, 0, 0)
 
 
+@pytest.mark.parametrize("level", [16, 250])
+def test_text_in_both_bars_hides_neither(level):
+    frames = np.pad(random_frames(3, 72, 112), ((0, 0), (20, 20), (0, 0)), constant_values=level)
+    frames[:, 4:10, 30:80] = frames[:, 102:108, 30:80] = 128
+    assert census.find_bars(frames) == (20, 20, 0, 0)
+    assert (census.signature(frames).codes64 == census.frame_codes(frames[:, 20:92])).all()
+    frames[:, 4:17, 30:80] = 128  # higher than text is: the bar ends where it begins
+    frames[:, 95:108, 30:80] = 128
+    assert census.find_bars(frames) == (4, 4, 0, 0)
+
+
 def framed(top: int, bottom: int, num_frames: int = 3) -> np.ndarray:
     return np.pad(random_frames(num_frames, 112 - top - bottom, 112), ((0, 0), (top, bottom), (0, 0)))
 
