@@ -33,6 +33,7 @@ MIN_BAR_PX = 3  # thinner bars are left alone
 MIN_PICTURE_PX = 28  # what bars leave must be this high and wide (a phone's picture within 16:9 is 35/112 wide)
 BAR_LEVELS, BAR_ODD_SHARE = 12, 0.02  # all but this share of a bar's pixels, in all frames, is so near its grey level
 BAR_MEAN_LEVELS = 3  # ... and so near on average
+HIDDEN_SHARE = 0.6  # so much of each line must still be of the bar's level where a logo hides the rest of it
 MAX_TEXT_PX = 12  # a line of text within a bar is at most so high
 BLACK_LEVEL = 32  # bars are at most so bright,
 EDGE_SHARE = 0.25  # ... or at their end at least this share of the pixels changes: else they are a flat background
@@ -177,29 +178,36 @@ def _parse_columns(columns: dict[str, Any], num_frames: int, video_id: str) -> S
 def find_bars(frames: np.ndarray) -> tuple[int, int, int, int]:
     """Bars that stay uniform through the whole video (letter-box, pillar-box): (top, bottom, left, right) in px.
 
-    A picture is framed in the middle: opposite bars are taken to be as long as the longer one, the other one being cut
-    short by a logo or a codec's ringing. A bar on one side only (a caption, a sky) is part of the picture.
+    There are bars at both ends or none: one on one side only (a caption, a sky) is part of the picture. Those of a crop
+    differ in length, but where a logo or a codec's ringing cuts one short, it is as long as the opposite one.
 
     Args:
         frames: uint8 [T, H, W], T at least 1.
     """
-    top = bottom = _bars_along(frames.transpose(1, 0, 2))
-    picture = frames[:, top : frames.shape[1] - bottom]
-    left = right = _bars_along(picture.transpose(2, 0, 1))
+    top, bottom = _bars_along(frames.transpose(1, 0, 2))
+    left, right = _bars_along(frames[:, top : frames.shape[1] - bottom].transpose(2, 0, 1))
     return top, bottom, left, right
 
 
-def _bars_along(lines: np.ndarray) -> int:
-    """Length of the bars at both ends of the first axis of uint8 [lines, T, px]; 0 without bars."""
-    lengths = _bar_length(lines), _bar_length(lines[::-1])
-    framed = min(lengths) >= MIN_BAR_PX and len(lines) - 2 * max(lengths) >= MIN_PICTURE_PX
-    return max(lengths) if framed else 0
+def _bars_along(lines: np.ndarray) -> tuple[int, int]:
+    """Lengths of the bars at both ends of the first axis of uint8 [lines, T, px]; 0, 0 without bars."""
+    first, last = _bar_length(lines), _bar_length(lines[::-1])
+    if min(first, last) < MIN_BAR_PX:
+        return 0, 0
+    first, last = _with_hidden(lines, first, last), _with_hidden(lines[::-1], last, first)
+    return (first, last) if len(lines) - 2 * max(first, last) >= MIN_PICTURE_PX else (0, 0)
+
+
+def _with_hidden(lines: np.ndarray, length: int, opposite: int) -> int:
+    """Length of the bar that begins here with the part of it that something small hides: up to that of the opposite bar."""
+    mostly = (np.abs(lines[length:opposite] - _level(lines)) <= BAR_LEVELS).mean((1, 2)) >= HIDDEN_SHARE
+    length += next((i for i, of_bar in enumerate(mostly) if not of_bar), len(mostly))
+    return max(length, opposite) if opposite - length < MIN_BAR_PX else length
 
 
 def _bar_length(lines: np.ndarray) -> int:
     """Lines, from the first on, of one level but for a codec's ringing, text and a few odd frames; 0 if these are no bar."""
-    # Every 8th pixel will do, and a median of all would take longest here.
-    level = np.int16(np.median(lines[0, :, ::8]))
+    level = _level(lines)
     length = _uniform_lines(lines, level)
     if length >= MIN_BAR_PX:
         length = _beyond_text(lines, level, length)
@@ -214,6 +222,11 @@ def _beyond_text(lines: np.ndarray, level: np.int16, length: int) -> int:
     starts = range(length + 1, length + MAX_TEXT_PX + 1)
     ends = [start + _uniform_lines(lines[start:], level) for start in starts]
     return max((end for start, end in zip(starts, ends, strict=True) if end >= start + MIN_BAR_PX), default=length)
+
+
+def _level(lines: np.ndarray) -> np.int16:
+    """Grey level of the bar that these lines may begin with."""
+    return np.int16(np.median(lines[0, :, ::8]))  # every 8th pixel will do, and a median of all would take longest here
 
 
 def _uniform_lines(lines: np.ndarray, level: np.int16) -> int:

@@ -128,6 +128,12 @@ def test_a_logo_in_one_bar_hides_no_bar():
     assert census.find_bars(frames) == (14, 14, 0, 0)
 
 
+def test_bars_of_a_crop_differ_in_length():
+    assert census.find_bars(framed(4, 13)) == (4, 13, 0, 0)
+    assert census.find_bars(framed(13, 4)) == (13, 4, 0, 0)
+    assert census.find_bars(framed(11, 13)) == (13, 13, 0, 0)  # rather one bar cut short
+
+
 @pytest.mark.parametrize("level", [16, 250])
 def test_text_in_both_bars_hides_neither(level):
     frames = np.pad(random_frames(3, 72, 112), ((0, 0), (20, 20), (0, 0)), constant_values=level)
