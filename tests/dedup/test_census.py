@@ -186,15 +186,18 @@ def test_parts_of_a_target_lie_alike_on_all_sides():
     assert parts == {(left, right, top, bottom) for top, bottom, left, right in parts}
 
 
-def test_parts_of_a_target_with_bars_are_without_them_and_it_is_whole_too():
+def test_parts_of_a_target_with_bars_are_without_them_and_copies_may_keep_some():
     found = census.target_signature(framed(8, 8))
     assert found.bars == (8, 8, 0, 0)
     rows = {(max(8, top), max(8, bottom)) for top, bottom in ((1, 11), (6, 6), (11, 1))}
     columns = {(1, 11), (6, 6), (11, 1)}
-    assert [crop.bars for crop in found.crops[:1]] == [(0, 0, 0, 0)]
-    assert sorted(crop.bars for crop in found.crops[1:]) == sorted((*r, *c) for r in rows for c in columns)
+    assert [crop.bars for crop in found.crops[:2]] == [(0, 0, 0, 0), (5, 5, 0, 0)]
+    assert sorted(crop.bars for crop in found.crops[2:]) == sorted((*r, *c) for r in rows for c in columns)
     narrow = census.target_signature(np.pad(random_frames(2, 72, 72), ((0, 0), (20, 20), (20, 20))))
-    assert [crop.bars for crop in narrow.crops] == [(0, 0, 0, 0)]  # every part is the picture itself, which is coded
+    assert [crop.bars for crop in narrow.crops] == [
+        (0, 0, 0, 0),
+        (17, 17, 17, 17),
+    ]  # a part would be the picture itself
 
 
 def test_signatures_survive_the_table():
