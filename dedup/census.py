@@ -83,13 +83,13 @@ def target_signature(frames: np.ndarray) -> Signature:
 
 
 def _crop_margins(bars: tuple[int, int, int, int]) -> list[tuple[int, int, int, int]]:
-    """What to trim for each part: its own margins or the bars, whichever is more.
+    """What to trim for each part: its own margins, and these or the bars, whichever is more.
 
     If there are bars also nothing, and a little less than the bars: copies whose own bars are not found, or too short.
     """
     less = [(0, 0, 0, 0), tuple(max(0, bar - MIN_BAR_PX) for bar in bars)]
-    parts = [tuple(map(max, margins, bars)) for margins in CROPS]
-    return [part for part in dict.fromkeys([*less, *parts]) if part != bars]
+    within = [tuple(map(max, margins, bars)) for margins in CROPS]
+    return [part for part in dict.fromkeys([*less, *CROPS, *within]) if part != bars]
 
 
 def _signature_within(frames: np.ndarray, margins: tuple[int, int, int, int]) -> Signature:
