@@ -203,7 +203,7 @@ def _bars_along(lines: np.ndarray) -> tuple[int, int]:
 
 def _with_hidden(lines: np.ndarray, length: int, opposite: int) -> int:
     """Length of the bar that begins here with the part of it that something small hides: up to that of the opposite bar."""
-    mostly = (np.abs(lines[length:opposite] - _level(lines)) <= BAR_LEVELS).mean((1, 2)) >= HIDDEN_SHARE
+    mostly = _odd(lines[length:opposite], _level(lines)).mean((1, 2)) <= 1 - HIDDEN_SHARE
     length += next((i for i, of_bar in enumerate(mostly) if not of_bar), len(mostly))
     return max(length, opposite) if opposite - length < MIN_BAR_PX else length
 
@@ -215,31 +215,36 @@ def _bar_length(lines: np.ndarray) -> int:
     if length >= MIN_BAR_PX:
         length = _beyond_text(lines, level, length)
     picture = lines[length + 1 : length + 2]  # the line in between may be half bar, half picture
-    if level <= BLACK_LEVEL or (np.abs(picture - level) > BAR_LEVELS).sum() >= EDGE_SHARE * lines[0].size:
+    if level <= BLACK_LEVEL or np.count_nonzero(_odd(picture, level)) >= EDGE_SHARE * lines[0].size:
         return length
     return 0
 
 
-def _beyond_text(lines: np.ndarray, level: np.int16, length: int) -> int:
+def _beyond_text(lines: np.ndarray, level: int, length: int) -> int:
     """Where a bar ends that goes on after text in the lines from `length` on; `length` if it does not go on."""
     starts = range(length + 1, length + MAX_TEXT_PX + 1)
     ends = [start + _uniform_lines(lines[start:], level) for start in starts]
     return max((end for start, end in zip(starts, ends, strict=True) if end >= start + MIN_BAR_PX), default=length)
 
 
-def _level(lines: np.ndarray) -> np.int16:
+def _level(lines: np.ndarray) -> int:
     """Grey level of the bar that these lines may begin with."""
-    return np.int16(np.median(lines[0, :, ::8]))  # every 8th pixel will do, and a median of all would take longest here
+    return int(np.median(lines[0, :, ::8]))  # every 8th pixel will do, and a median of all would take longest here
 
 
-def _uniform_lines(lines: np.ndarray, level: np.int16) -> int:
+def _uniform_lines(lines: np.ndarray, level: int) -> int:
     """How many lines, from the first on, are of this level."""
     return next((i for i, line in enumerate(lines) if not _is_uniform(line, level)), len(lines))
 
 
-def _is_uniform(line: np.ndarray, level: np.int16) -> bool:
-    away = np.abs(line - level)
-    return bool(away.mean() <= BAR_MEAN_LEVELS and (away > BAR_LEVELS).mean() <= BAR_ODD_SHARE)
+def _is_uniform(line: np.ndarray, level: int) -> bool:
+    few_odd = np.count_nonzero(_odd(line, level)) <= BAR_ODD_SHARE * line.size  # the quicker question first
+    return bool(few_odd and np.abs(line - np.int16(level)).mean() <= BAR_MEAN_LEVELS)
+
+
+def _odd(pixels: np.ndarray, level: int) -> np.ndarray:
+    """Which pixels, uint8, are not near the level."""
+    return (pixels < level - BAR_LEVELS) | (pixels > level + BAR_LEVELS)
 
 
 # ------------------------------------------------------------------------------------------------------- codes
