@@ -19,7 +19,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -213,16 +213,21 @@ def _wait(pipe: int, event: int, deadline: float) -> None:
 
 def _pack(stored: StoredVideo) -> tuple[dict[str, Any], list[bytes]]:
     fields = {name: getattr(stored, name) for name in ("fps", "num_frames", "height", "width", "copied")}
-    arrays = [getattr(stored.signature, name).astype(kind).tobytes() for name, kind in SIGNATURE_ARRAYS.items()]
-    return {"fields": fields, "bars": list(stored.signature.bars)}, [stored.mp4, *arrays]
+    parts = [stored.signature, *stored.signature.crops]
+    arrays = [getattr(part, name).astype(kind).tobytes() for part in parts for name, kind in SIGNATURE_ARRAYS.items()]
+    return {"fields": fields, "bars": [list(part.bars) for part in parts]}, [stored.mp4, *arrays]
 
 
 def _unpack(header: dict[str, Any], blobs: list[bytes]) -> StoredVideo:
     mp4, *arrays = blobs
-    kinds = SIGNATURE_ARRAYS.values()
-    codes, quality, fine = (np.frombuffer(blob, kind) for blob, kind in zip(arrays, kinds, strict=True))
-    signature = Signature(codes, quality, fine.reshape(-1, 4), tuple(header["bars"]))
-    return StoredVideo(mp4=mp4, signature=signature, **header["fields"])
+    size = len(SIGNATURE_ARRAYS)
+    whole, *crops = (_signature(arrays[size * i : size * (i + 1)], bars) for i, bars in enumerate(header["bars"]))
+    return StoredVideo(mp4=mp4, signature=replace(whole, crops=tuple(crops)), **header["fields"])
+
+
+def _signature(arrays: list[bytes], bars: list[int]) -> Signature:
+    codes, quality, fine = (np.frombuffer(a, kind) for a, kind in zip(arrays, SIGNATURE_ARRAYS.values(), strict=True))
+    return Signature(codes, quality, fine.reshape(-1, 4), tuple(bars))
 
 
 # --------------------------------------------------------------------------------------------------- the child

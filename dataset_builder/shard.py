@@ -44,6 +44,8 @@ class ShardJob:
     """Limits of the process that decodes, and whether private addresses may be read."""
     retry_failed: bool = False
     """Try the quarantined videos of finished shards again."""
+    of_target: bool = False
+    """The videos are of a target set: what overlaps them is searched for, see `dedup.census`."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,7 @@ def _sidecar(entries: list[dict[str, Any]], tar: TarWriter, num_copied: int) -> 
 def _attempt(row: dict[str, Any], job: ShardJob) -> Sample:
     """Read and decode the upload of one manifest row."""
     entry = {"key": row["video_id"], "label_ids": row["label_ids"], "status": "ok"}
-    request = Request(row["video_id"], job.storage, row["start_s"], row["end_s"])
+    request = Request(row["video_id"], job.storage, row["start_s"], row["end_s"], job.of_target)
     try:
         data = read_upload(row["uri"], private_urls=job.execution.private_urls)
         entry["source_sha256"] = hashlib.sha256(data).hexdigest()

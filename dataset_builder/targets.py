@@ -57,7 +57,7 @@ def _build_split(
     write_label_space(files, space)
     weights = np.ones(len(videos), dtype=np.float32)
     num_shards = write_manifest(files, videos, weights, rows_per_part=config.storage.samples_per_shard)
-    job = ShardJob(files, names, config.storage, config.execution, config.retry_failed)
+    job = ShardJob(files, names, config.storage, config.execution, config.retry_failed, of_target=True)
     described = describe_dataset(job, space.kind, write_shards(job, num_shards, config.execution))
     shards = {"in": len(videos), "kept": described["num_videos"], "dropped": described["quarantined"]}
     for stage, counts in (("rows", table.counts), ("shards", shards)):

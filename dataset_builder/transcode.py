@@ -29,6 +29,8 @@ class Request:
     config: StorageConfig
     start_s: float | None = None
     end_s: float | None = None
+    of_target: bool = False
+    """A video of a target set, whose signature covers parts of the picture too."""
 
     @property
     def segment(self) -> tuple[float, float]:
@@ -72,7 +74,7 @@ def transcode(data: bytes, request: Request) -> StoredVideo:
 def _encode(data: bytes, request: Request) -> StoredVideo:
     upload = _open(data, request.config)
     try:
-        return _one_pass(_segment(upload, *request.segment), upload.fps, request.config)
+        return _one_pass(_segment(upload, *request.segment), upload.fps, request)
     finally:
         upload.close()
 
@@ -81,8 +83,8 @@ def _open(data: bytes, config: StorageConfig, *, images: bool = False) -> Upload
     return Upload(data, max_pixels=config.max_pixels, max_duration_s=config.max_duration_s, images=images)
 
 
-def _one_pass(frames: Iterator[tuple[float, Any]], upload_fps: float, config: StorageConfig) -> StoredVideo:
-    first = next(frames, None)
+def _one_pass(frames: Iterator[tuple[float, Any]], upload_fps: float, request: Request) -> StoredVideo:
+    config, first = request.config, next(frames, None)
     if first is None:
         raise VideoError("no_frames", "none in the segment")
     height, width = video.short_side_size(*video.upright_size(first[1]), config.short_side_px)
@@ -97,7 +99,7 @@ def _one_pass(frames: Iterator[tuple[float, Any]], upload_fps: float, config: St
         output.push(time_s, frame)
         luma.push(time_s, frame)
     output.finish()
-    return StoredVideo(encoder.finish(), encoder.fps, encoder.num_frames, height, width, luma.signature())
+    return StoredVideo(encoder.finish(), encoder.fps, encoder.num_frames, height, width, luma.signature(request))
 
 
 def _segment(upload: Upload, start_s: float, end_s: float) -> Iterator[tuple[float, Any]]:
@@ -135,9 +137,9 @@ class _Luma(_AtRate):
         scale = lru_cache(1)(lambda frame: scaler.gray(picture(frame) if picture else frame, side, side))
         super().__init__(census.SIGNATURE_FPS, scale, self._frames.append)
 
-    def signature(self) -> census.Signature:
+    def signature(self, request: Request) -> census.Signature:
         self.finish()
-        return census.signature(np.stack(self._frames))
+        return (census.target_signature if request.of_target else census.signature)(np.stack(self._frames))
 
 
 # --------------------------------------------------------------------------------------------- copied, unchanged
@@ -160,7 +162,8 @@ def _copy(data: bytes, request: Request) -> StoredVideo | None:
             return None
     finally:
         upload.close()
-    return StoredVideo(data, form.fps, form.num_frames, form.height, form.width, luma.signature(), copied=True)
+    signature = luma.signature(request)
+    return StoredVideo(data, form.fps, form.num_frames, form.height, form.width, signature, copied=True)
 
 
 def _is_plain(frame: Any, form: StoredForm) -> bool:
@@ -183,7 +186,7 @@ def _one_frame(data: bytes, request: Request) -> StoredVideo:
     upload = _open(data, request.config, images=True)
     try:
         frame = _frame_at(upload.frames(first_packet=begins, origin_s=first_s), wanted_s)
-        return _one_pass(iter([(0.0, frame)]), upload.fps, request.config)
+        return _one_pass(iter([(0.0, frame)]), upload.fps, request)
     finally:
         upload.close()
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from dataset_builder.targets import build_target
+from dedup import census
 from pipeline import storage
 from pipeline.config import ConfigError, TargetConfig
 from tests.dataset_builder.small_world import HERE, TINY_STORAGE, write_mp4
@@ -53,7 +54,8 @@ def test_both_splits_are_datasets_with_the_same_label_ids(tmp_path, clips):
         found = {row["uri"].rsplit("/", 1)[1]: row["label_ids"] for row in rows}
         assert {**found, "broken.mp4": [0]} == {**expected, "broken.mp4": [0]}
         assert {row["weight"] for row in rows} == {1.0}
-        assert (folder / f"shards/t-{split}-000000.sig.parquet").exists()
+        signatures = storage.read_parquet(str(folder / f"shards/t-{split}-000000.sig.parquet"))
+        assert all(len(crops) >= len(census.CROPS) for crops in signatures["crops"].to_pylist())
         assert json.loads((folder / "dataset.json").read_text()) == markers[split]
 
 
