@@ -20,7 +20,7 @@ EVIDENCE = pa.schema(
         ("target", pa.string()),
         ("target_split", pa.string()),
         ("target_video_id", pa.string()),
-        ("kind", pa.string()),  # strongest | weakest | random
+        ("kind", pa.string()),  # strongest | weakest | random, of the exclusions; within
         ("overlap", pa.float32()),
         ("valid_overlap", pa.float32()),
         ("matched_frames", pa.int32()),
@@ -34,9 +34,10 @@ EVIDENCE = pa.schema(
 )
 
 
-def exclusion_pages(exclusions: pa.Table) -> pa.Table:
-    """Rows of `EVIDENCE` for some exclusions (rows of tables.PAIRS): always the same ones of the same exclusions."""
-    pages = [_page(row, kind) for kind, row in _pick(exclusions)]
+def exclusion_pages(exclusions: pa.Table, duplicates: pa.Table) -> pa.Table:
+    """Rows of `EVIDENCE` for some exclusions and duplicates (rows of tables.PAIRS): the same ones of the same."""
+    picked = _pick(exclusions) + [("within", row) for _, row in _pick(duplicates)][:MAX_PER_KIND]
+    pages = [_page(row, kind) for kind, row in picked]
     return pa.Table.from_pylist(pages, EVIDENCE)
 
 

@@ -51,7 +51,7 @@ class CodeIndex:
         self.radius, self.backend = radius, backend
         codes = np.ascontiguousarray(codes, np.uint64)
         self._codes = codes if backend == "faiss" else None
-        self._bands = [] if backend == "faiss" else [_Band(_spread_bits(codes), band) for band in range(NUM_BANDS)]
+        self._bands = [] if backend == "faiss" else _make_bands(codes)
 
     def join(self, queries: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """All pairs within the radius: (query_rows, code_rows), int64 [M] each, sorted by query row, then code row.
@@ -65,9 +65,15 @@ class CodeIndex:
         return (found >> np.uint64(32)).astype(np.int64), (found & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
     def _join_bands(self, queries: np.ndarray) -> np.ndarray:
-        queries = _spread_bits(queries)
+        spread = _spread_bits(queries)
         join_band = _join_band_numba if self.backend == "numba" else _join_band_numpy
-        return np.concatenate([join_band(band, _Band(queries, band.band), self.radius) for band in self._bands])
+        return np.concatenate([join_band(band, _Band(spread, band.band), self.radius) for band in self._bands])
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that the index takes."""
+        arrays = [array for band in self._bands for array in (band.codes, band.rows, band.offsets)]
+        return sum(array.nbytes for array in (arrays if self._codes is None else [self._codes]))
 
 
 class _Band:
@@ -81,6 +87,11 @@ class _Band:
         self.rows = rows.astype(np.uint32)  # [N]
         self.offsets = np.zeros((1 << BAND_BITS) + 1, np.int64)
         np.cumsum(np.bincount(keys, minlength=1 << BAND_BITS), out=self.offsets[1:])
+
+
+def _make_bands(codes: np.ndarray) -> list[_Band]:
+    spread = _spread_bits(codes)
+    return [_Band(spread, band) for band in range(NUM_BANDS)]
 
 
 def _band_key(spread_codes: np.ndarray, band: int) -> np.ndarray:

@@ -13,7 +13,7 @@ from dedup.census import SIGNATURE_FPS
 from dedup.overlap import Frames, Pairs, is_overlap
 from pipeline.artifacts import EXCLUSIONS
 
-UNDECIDABLE = "(undecidable)"
+UNDECIDABLE, WITHIN = "(undecidable)", "(within)"  # in place of a target's name: why else a video is excluded
 PAIRS = pa.schema(
     [
         *EXCLUSIONS,
@@ -157,28 +157,34 @@ def threshold_table(pairs: pa.Table) -> list[dict[str, Any]]:
     ]
 
 
-def stop_code_table(num_matched: np.ndarray, num_videos: int, target: Frames, target_videos: Sequence[Any]) -> pa.Table:
-    """Rows of `STOP_CODES`, most matched first.
+def stop_code_table(
+    counted: pa.Table, num_videos: int, frames: Frames, target_videos: Sequence[Any], target: str
+) -> pa.Table:
+    """Rows of `STOP_CODES` of one target, most matched first: likelier logos and title cards than copies.
 
     Args:
-        num_matched: int64 [C], source videos that match each of `target.codes`.
+        counted: {code, num_videos} of the target, from each part of the source.
         num_videos: of the source.
+        frames, target_videos: of this target and others.
     """
-    stop = np.flatnonzero(num_matched > max(STOP_MIN_VIDEOS, STOP_SHARE * num_videos))
-    stop = stop[np.argsort(-num_matched[stop], kind="stable")]
-    rows = [target.offsets[code] for code in stop]
-    videos = [target_videos[target.video[row]] for row in rows]
+    sums = counted.group_by("code").aggregate([("num_videos", "sum")])
+    stop = sums.filter(pc.greater(sums["num_videos_sum"], max(STOP_MIN_VIDEOS, STOP_SHARE * num_videos)))
+    stop = stop.sort_by([("num_videos_sum", "descending"), ("code", "ascending")])
+    rows = [_occurrences(frames, code, target_videos, target) for code in stop["code"].to_numpy()]
+    videos = [target_videos[frames.video[found[0]]] for found in rows]
     columns = {
-        "code": target.codes[stop],
-        "num_videos": num_matched[stop],
-        "num_target_videos": [_num_videos(target, code) for code in stop],
+        "code": stop["code"],
+        "num_videos": stop["num_videos_sum"],
+        "num_target_videos": [len(np.unique(frames.video[found])) for found in rows],
         "target": [video.target for video in videos],
         "target_split": [video.split for video in videos],
         "target_video_id": [video.video_id for video in videos],
-        "target_time_s": [target.first[row] / SIGNATURE_FPS for row in rows],
+        "target_time_s": [frames.first[found[0]] / SIGNATURE_FPS for found in rows],
     }
-    return pa.table([pa.array(columns[f.name], f.type) for f in STOP_CODES], schema=STOP_CODES)
+    return pa.table(columns).cast(STOP_CODES)
 
 
-def _num_videos(frames: Frames, code: int) -> int:
-    return len(np.unique(frames.video[frames.offsets[code] : frames.offsets[code + 1]]))
+def _occurrences(frames: Frames, code: np.uint64, target_videos: Sequence[Any], target: str) -> np.ndarray:
+    """Rows of the occurrences of a code in one target's videos."""
+    found = [np.arange(frames.offsets[c], frames.offsets[c + 1]) for c in np.flatnonzero(frames.codes == code)]
+    return next(rows for rows in found if target_videos[frames.video[rows[0]]].target == target)

@@ -4,6 +4,7 @@
 |-------------|---------------------------|-------------------------------------------|
 | source      | dataset_builder.build     | dataset_builder.build                     |
 | dataset     | dataset_builder.build     | dedup.find, pretrain.train, report        |
+|             | dataset_builder.compact   |                                           |
 | target      | dataset_builder.targets   | dedup.find, finetune.transfer, report     |
 | exclusions  | dedup.find                | dataset_builder.build (subsets), pretrain |
 | run         | pretrain.train            | finetune.transfer, report                 |

@@ -22,6 +22,7 @@ VERBS = {
     "labels": ("dataset_builder.label_report", "compare the label spaces of datasets, and their overlap with targets"),
     "inspect": ("dataset_builder.inspect", "look into a shard: counts, checks, and a picture of its videos"),
     "dedup": ("dedup.find", "find and exclude source videos that overlap a target"),
+    "compact": ("dataset_builder.compact", "copy a dataset without its excluded videos (nothing else needs it)"),
     "pretrain": ("pipeline.launch:pretrain_main", "shards → checkpoint (starts torchrun on this machine)"),
     "transfer": ("pipeline.launch:transfer_main", "checkpoint × target × protocol → result"),
     "sweep": ("pipeline.launch:sweep_main", "all of it over data sizes, protocols and seeds, with the report"),

@@ -227,6 +227,25 @@ class DedupConfig:
     """... and from this many matched frames on (or all valid ones, if fewer)."""
     undecidable: Literal["keep", "drop"] = "keep"
     """What to do with videos that have no informative frame (black, uniform)."""
+    within: Literal["off", "list", "drop"] = "off"
+    """The same video posted twice: list compares the dataset with itself, drop also keeps only the longest of equals."""
+    within_overlap: float = 0.8
+    """Two videos are the same from this share of matched valid frames in both on."""
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
+    force: bool = False
+    """Discard what is at the same path and start over."""
+
+
+@dataclass(frozen=True)
+class CompactConfig:
+    """dataset + exclusions → a dataset with shards of its own that hold only what is kept."""
+
+    root: str = "tagreel-data"
+    """Folder that holds every artefact."""
+    dataset: str = "source"
+    """Dataset to copy from; its dedup must be finished."""
+    to: str = ""
+    """Name of the dataset to write."""
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     force: bool = False
     """Discard what is at the same path and start over."""

@@ -91,10 +91,14 @@ def write_target(root: str, name: str, train: dict[str, Signature | bytes], test
 def _write(files: DatasetFiles, folder: str, marker: str, config: object, shards: list[dict]) -> DatasetFiles:
     artifacts.open_stage(folder, marker, config, {})
     sign = census.target_signature if isinstance(config, TargetConfig) else census.signature
-    for i, videos in enumerate(shards):
-        _write_shard(files.shard(i), videos, sign)
-    paths = [{"path": files.shard(i).removeprefix(f"{folder}/")} for i in range(len(shards))]
-    artifacts.seal(folder, marker, {"videos": sum(map(len, shards))}, shards=paths, seen=_fingerprint(shards))
+    num_frames = sum(_write_shard(files.shard(i), videos, sign) for i, videos in enumerate(shards))
+    entries = [
+        {"path": files.shard(i).removeprefix(f"{folder}/"), "num_videos": len(videos)}
+        for i, videos in enumerate(shards)
+    ]
+    described = {"num_videos": sum(map(len, shards)), "minutes": num_frames / census.SIGNATURE_FPS / 60}
+    counts = {"videos": described["num_videos"]}
+    artifacts.seal(folder, marker, counts, shards=entries, seen=_fingerprint(shards), **described)
     return files
 
 
@@ -105,7 +109,8 @@ def _fingerprint(shards: list[dict]) -> int:
     )
 
 
-def _write_shard(path: str, videos: dict[str, Signature | bytes], sign: Callable[[np.ndarray], Signature]) -> None:
+def _write_shard(path: str, videos: dict[str, Signature | bytes], sign: Callable[[np.ndarray], Signature]) -> int:
+    """Returns the number of signature frames."""
     rows, index, tar = [], [], io.BytesIO()
     with tarfile.open(fileobj=tar, mode="w") as archive:
         for key, content in videos.items():
@@ -117,6 +122,7 @@ def _write_shard(path: str, videos: dict[str, Signature | bytes], sign: Callable
     storage.write_parquet(f"{path}.parquet", pa.Table.from_pylist(index, artifacts.SHARD_INDEX))
     storage.write_parquet(f"{path}.sig.parquet", pa.Table.from_pylist(rows, artifacts.SIGNATURES))
     storage.write_json(f"{path}.json", {"videos": len(rows)})
+    return sum(row["num_frames"] for row in rows)
 
 
 def _add(archive: tarfile.TarFile, key: str, data: bytes) -> dict:

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dedup import census, evidence, find, tables
+from dedup import census, chance, evidence, find, search, tables
 from dedup.census import Signature
+from dedup.search import search_part
 from pipeline import artifacts, storage
 from pipeline.config import ConfigError, DedupConfig, ExecutionConfig
 from tests.dedup.small_world import coded, write_dataset, write_target
@@ -32,7 +33,7 @@ TARGET, OTHER, HELD_OUT, LOGO = scene(), scene(), scene(), scene(8)
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch):
     """These videos have codes and no pictures."""
-    monkeypatch.setattr(evidence, "exclusion_pages", lambda exclusions: evidence.EVIDENCE.empty_table())
+    monkeypatch.setattr(evidence, "exclusion_pages", lambda exclusions, duplicates: evidence.EVIDENCE.empty_table())
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def run(root: str, **changes) -> tuple[dict, dict[tuple[str, str], dict]]:
 
 def contents(root: str) -> dict[str, bytes]:
     files = artifacts.dataset_files(root, "source")
-    tables = [storage.join(files.dedup, f"{name}.parquet") for name in ("pairs", "stop_codes", "evidence")]
+    tables = [storage.join(files.dedup, f"{name}.parquet") for name in ("pairs", "stop_codes", "within", "evidence")]
     return {path: storage.read_bytes(path) for path in [*tables, files.exclusions, files.dedup_marker]}
 
 
@@ -117,24 +118,36 @@ def test_videos_that_cannot_be_compared_can_be_dropped(root, capsys):
     assert "80 = 72 kept + 2 (undecidable) + 3 food + 3 sport" in capsys.readouterr().out.replace(",", "")
 
 
-@pytest.mark.parametrize(("shards_per_part", "workers"), [(1, 1), (3, 1), (2, 2)])
-def test_parts_and_workers_change_nothing(root, monkeypatch, shards_per_part, workers):
+@pytest.fixture
+def cut(monkeypatch):
+    """Makes the stage work in about so many parts."""
+
+    def cut(num_parts: int) -> None:
+        monkeypatch.setattr(search, "MIN_PART_FRAMES", 1)
+        monkeypatch.setattr(search, "WANTED_PARTS", num_parts)
+
+    return cut
+
+
+@pytest.mark.parametrize(("num_parts", "workers"), [(8, 1), (3, 1), (4, 2)])
+def test_parts_and_workers_change_nothing(root, cut, num_parts, workers):
     run(root)
     whole = contents(root)
-    monkeypatch.setattr(find, "SHARDS_PER_PART", shards_per_part)
+    cut(num_parts)
     run(root, force=True, execution=ExecutionConfig(backend="process", num_workers=workers))
-    parts = storage.listing(storage.join(artifacts.dataset_files(root, "source").dedup, "parts/part-*.json"))
-    assert len(parts) == -(-8 // shards_per_part)
+    for target in ("food", "sport"):
+        parts = f"targets/{target}-*/parts/part-*.json"
+        assert len(storage.listing(storage.join(artifacts.dataset_files(root, "source").dedup, parts))) == num_parts
     assert contents(root) == whole
 
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_ray_changes_nothing(root, monkeypatch):
+def test_ray_changes_nothing(root, cut):
     pytest.importorskip("ray")
     run(root)
     whole = contents(root)
-    monkeypatch.setattr(find, "SHARDS_PER_PART", 2)
+    cut(4)
     run(root, force=True, execution=ExecutionConfig(backend="ray", num_workers=2))
     assert contents(root) == whole
 
@@ -143,20 +156,70 @@ def test_a_cut_short_run_goes_on_and_a_finished_one_is_skipped(root, monkeypatch
     run(root)
     whole, files = contents(root), artifacts.dataset_files(root, "source")
     storage.remove(files.dedup_marker)
+    for target in storage.listing(storage.join(files.dedup, "targets/*/target.json")):
+        storage.remove(target)
     with pytest.raises(ConfigError, match="not finished"):
         artifacts.read_exclusions(files)
-    monkeypatch.setattr(find.overlap, "compare", None)  # parts that are on disk must not be computed again
+    monkeypatch.setattr(search.overlap, "compare", None)  # parts that are on disk must not be computed again
     run(root)
     assert contents(root) == whole
-    monkeypatch.setattr(find, "run_parts", None)
+    monkeypatch.setattr(find, "search_targets", None)
     run(root)
 
 
-def test_another_target_needs_force(root):
-    run(root, targets=("sport",))
-    with pytest.raises(ConfigError, match="targets"):
+def test_targets_added_later_are_compared_alone(root, cut, monkeypatch):
+    cut(4)
+    run(root)
+    at_once, compared = contents(root), []
+    monkeypatch.setattr(search, "search_part", lambda part, job: compared.append(job) or search_part(part, job))
+    first, _ = run(root, targets=("sport",), force=True)
+    assert {target.name for job in compared for target in job.targets} == {"sport"}
+    compared.clear()
+    second, rows = run(root)
+    assert {target.name for job in compared for target in job.targets} == {"food"}
+    assert len(compared) == 4
+    assert ("far", "food") in rows
+    assert contents(root) == at_once
+    assert first["digest"] != second["digest"]
+    compared.clear()
+    marker, rows = run(root, targets=("sport",))  # taking one away again compares nothing
+    assert (compared, marker) == ([], first)
+    assert {target for _, target in rows} == {"sport"}
+
+
+def test_a_target_made_anew_is_compared_anew(root, monkeypatch):
+    run(root)
+    storage.remove(storage.join(root, "targets/food"))
+    write_target(root, "food", {"f2": coded(OTHER[:10])}, {"f3": coded(scene())})
+    compared = []
+    monkeypatch.setattr(search, "search_part", lambda part, job: compared.append(job) or search_part(part, job))
+    rows = run(root)[1]
+    assert [target.name for job in compared for target in job.targets] == ["food"]
+    assert rows["both", "food"]["target_video_id"] == "f2"
+    assert ("all", "food") not in rows
+
+
+def test_what_needs_another_comparison_is_refused(root):
+    run(root)
+    before = contents(root)
+    with pytest.raises(ConfigError, match=r"config.mode: 'default' → 'paper'\n.*--force"):
+        run(root, mode="paper")
+    storage.write_json(storage.join(root, "datasets/source/dataset.json"), {"digest": "anew"})
+    with pytest.raises(ConfigError, match=r"input_digests.dataset: '\w+' → 'anew'"):
         run(root)
-    assert ("far", "food") in run(root, force=True)[1]
+    assert contents(root) == before
+
+
+def test_other_thresholds_need_no_comparison(root, monkeypatch):
+    run(root)
+    monkeypatch.setattr(search, "search_part", None)
+    marker, rows = run(root, min_overlap=0.2, min_frames=4, undecidable="drop")
+    assert marker["counts"]["kept"] == 80 - 6 - 2  # `few` instead of `tenth`, and the black ones
+    assert ("tenth", "sport") not in rows
+    assert ("few", "sport") in rows
+    assert ("less", "sport") in run(root, min_overlap=0.05)[1]
+    monkeypatch.setattr(search, "search_part", search_part)
+    assert len(run(root, min_overlap=0.01)[1]) > 0  # below what was kept of the pairs: compared again
 
 
 def test_other_thresholds_are_foretold(root):
@@ -166,30 +229,42 @@ def test_other_thresholds_are_foretold(root):
     assert table[0.1, 1] == 7  # and `few`
     assert table[0.5, 8] == 5  # without `tenth`: 8 / 80
     for min_overlap, min_frames in ((0.05, 1), (0.2, 4), (0.5, 32)):
-        _, rows = run(root, force=True, min_overlap=min_overlap, min_frames=min_frames)
+        _, rows = run(root, min_overlap=min_overlap, min_frames=min_frames)
         assert len({video_id for video_id, _ in rows}) == table[min_overlap, min_frames]
 
 
-def test_what_matches_upside_down_is_the_estimate_of_chance(root, tmp_path, monkeypatch):
-    assert run(root)[0]["chance"] == {"compared": 80, "flagged": 0, "estimate": 0.0}
+def test_what_matches_upside_down_is_the_estimate_of_chance(root, tmp_path, cut, monkeypatch):
+    assert run(root)[0]["chance"] == chance.estimate(0, 80, 80)
     upside_down = coded([int(c) for c in census.flipped(np.array(TARGET, np.uint64))])
     videos = {f"d{i}": upside_down for i in range(3)} | {f"u{i}": coded(scene()) for i in range(7)}
     write_dataset(str(tmp_path / "b"), "source", [dict(list(videos.items())[:5]), dict(list(videos.items())[5:])])
     for name in ("sport", "food"):
         write_target(str(tmp_path / "b"), name, {"t": coded(TARGET)}, {"h": coded(HELD_OUT)})
     marker, rows = run(str(tmp_path / "b"), mode="paranoid")
-    assert marker["chance"] == {"compared": 10, "flagged": 3, "estimate": 3.0}
+    assert marker["chance"] == chance.estimate(3, 10, 10)
     assert rows == {}
-    monkeypatch.setattr(find, "SHARDS_PER_PART", 1)
-    monkeypatch.setattr(find, "DECOY_PARTS", 1)  # the first of two shards speaks for both
+    cut(2)
+    monkeypatch.setattr(search, "DECOY_PARTS", 1)  # the first of two shards speaks for both
     marker, _ = run(str(tmp_path / "b"), mode="paranoid", force=True)
-    assert marker["chance"] == {"compared": 5, "flagged": 3, "estimate": 6.0}
+    assert marker["chance"] == chance.estimate(3, 5, 10)
+    assert marker["chance"]["estimate"] == 6
 
 
-def test_of_many_parts_some_are_compared_upside_down(root, monkeypatch):
+@pytest.mark.parametrize(("flagged", "compared"), [(0, 50), (1, 50), (7, 50), (50, 50)])
+def test_interval_of_chance_is_where_the_score_test_does_not_reject(flagged, compared):
+    """Wilson's bounds solve (share - p)² = z² p (1 - p) / n."""
+    found = chance.estimate(flagged, compared, 1_000_000)
+    for bound in (end / 1_000_000 for end in found["interval"]):
+        assert (flagged / compared - bound) ** 2 == pytest.approx(
+            1.959964**2 * bound * (1 - bound) / compared, abs=1e-6
+        )
+    assert found["interval"][0] <= found["estimate"] <= found["interval"][1]
+
+
+def test_of_many_parts_some_are_compared_upside_down(root, cut, monkeypatch):
     everything = run(root)[1]
-    monkeypatch.setattr(find, "SHARDS_PER_PART", 1)
-    monkeypatch.setattr(find, "DECOY_PARTS", 2)  # shards 0 and 4 of 8, which have 10 videos each
+    cut(8)
+    monkeypatch.setattr(search, "DECOY_PARTS", 2)  # shards 0 and 4 of 8, which have 10 videos each
     marker, rows = run(root, force=True)
     assert marker["chance"]["compared"] == 20
     assert rows == everything
@@ -206,7 +281,7 @@ def test_a_target_within_a_long_video_is_pointed_out(tmp_path, capsys):
     assert marker["contain_target"] == ["long"]
     assert marker["undecidable_targets"] == ["sport/test/dark"]
     assert "1 kept videos hold half or more of a target video" in capsys.readouterr().out
-    marker, rows = run(root, targets=("sport",), min_overlap=0.04, force=True)
+    marker, rows = run(root, targets=("sport",), min_overlap=0.04)
     assert set(rows) == {("long", "sport")}
     assert marker["contain_target"] == []
 
@@ -236,7 +311,8 @@ def test_a_subset_counts_its_own_videos(root):
     rows = [{"video_id": v, "uri": v, "label_ids": [0], "weight": 1.0} for v in wanted]
     manifest = find.pa.Table.from_pylist(rows, artifacts.MANIFEST)
     storage.write_parquet(storage.join(files.manifest, "part-000000.parquet"), manifest, artifacts.MANIFEST)
-    artifacts.seal(files.folder, files.marker, {}, shards=[{"path": f"../source/{s['path']}"} for s in base["shards"]])
+    shards = [{**shard, "path": f"../source/{shard['path']}"} for shard in base["shards"]]
+    artifacts.seal(files.folder, files.marker, {}, shards=shards, num_videos=4, minutes=base["minutes"] / 20)
     marker = find.find(DedupConfig(root=root, dataset="small", targets=("sport",), execution=LOCAL))
     assert marker["counts"] == {"videos": 4, "kept": 3, "dropped": {"sport": 1}, "undecidable": 1}
 
@@ -245,10 +321,12 @@ def test_a_subset_counts_its_own_videos(root):
     ("changes", "message"),
     [
         ({"targets": ()}, "--targets"),
+        ({"targets": ("sport", "sport")}, "named twice"),
         ({"targets": ("sport", "dance")}, "tagreel target --target dance"),
         ({"dataset": "nowhere"}, "tagreel build --dataset nowhere"),
         ({"min_overlap": 0.0}, "min_overlap"),
         ({"min_frames": 0}, "min_frames"),
+        ({"within_overlap": 0.4}, "within_overlap"),
     ],
 )
 def test_what_cannot_be_done_is_refused_before_anything_is_written(root, changes, message):
