@@ -19,7 +19,12 @@ MAX_PAIRS = 12
 """Pairs of frames shown per kind of evidence."""
 MAX_FRAME_BYTES = 2_000_000
 """JPEG bytes in the page, over all pairs."""
-KINDS = ("strongest", "weakest", "random")
+KINDS = {
+    "strongest": "Strongest matches kept as evidence",
+    "weakest": "Weakest matches kept as evidence",
+    "random": "Random matches kept as evidence",
+    "within": "Videos of the dataset that are the same as one another",
+}
 
 
 def exclusions_section(dedups: Sequence[Dedup]) -> Safe:
@@ -45,7 +50,7 @@ def _per_target(exclusions: pa.Table | None) -> Safe:
     keys = [key for key in ("target", "target_split") if key in exclusions.column_names]
     wanted = [("video_id", "count_distinct"), ("target_video_id", "count_distinct"), ("overlap", "approximate_median")]
     grouped = exclusions.group_by(keys).aggregate(wanted).sort_by([(key, "ascending") for key in keys]).to_pylist()
-    rows = [[" · ".join(str(g[key]) for key in keys), f"{g['video_id_count_distinct']:,}",
+    rows = [[" · ".join(str(g[key]) for key in keys if g[key]), f"{g['video_id_count_distinct']:,}",
              f"{g['target_video_id_count_distinct']:,}", value(g["overlap_approximate_median"])] for g in grouped]  # fmt: skip
     total = pc.count_distinct(exclusions["video_id"]).as_py()
     rows.append([tag("b", "any"), tag("b", f"{total:,}"), None, None])
@@ -127,17 +132,15 @@ def _undecidable(thing: Any) -> Safe:
 
 def _frames(evidence: list[dict[str, Any]], budget: int) -> list[Safe]:
     """Frames side by side, by kind; each kind may use what the ones before it left of its share of the budget."""
-    by_kind: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
-    for row in evidence:
-        by_kind.setdefault(str(row.get("kind")), []).append(row)
-    blocks = []
+    kinds = dict.fromkeys((*KINDS, *(str(row.get("kind")) for row in evidence)))
+    by_kind = {kind: [row for row in evidence if str(row.get("kind")) == kind] for kind in kinds}
+    by_kind, blocks = {kind: rows for kind, rows in by_kind.items() if rows}, []
     for place, (kind, rows) in enumerate(by_kind.items()):
         shown = _affordable(rows, budget // (len(by_kind) - place))
         budget -= sum(map(_num_bytes, shown))
-        if rows:
-            left = f", {len(rows) - len(shown):,} more in evidence.parquet" if len(shown) < len(rows) else ""
-            title = tag("h4", f"{kind.capitalize()} matches kept as evidence ({len(shown)}{left})")
-            blocks.append(join(title, tag("div", *map(_pair, shown), class_="pairs")))
+        left = f", {len(rows) - len(shown):,} more in evidence.parquet" if len(shown) < len(rows) else ""
+        title = tag("h4", f"{KINDS.get(kind, kind)} ({len(shown)}{left})")
+        blocks.append(join(title, tag("div", *map(_pair, shown), class_="pairs")))
     return blocks
 
 
@@ -157,7 +160,8 @@ def _num_bytes(row: dict[str, Any]) -> int:
 
 def _pair(row: dict[str, Any]) -> Safe:
     source = f"{row.get('video_id')} at {_seconds(row.get('source_time_s'))}"
-    target = f"{row.get('target')}/{row.get('target_split')} {row.get('target_video_id')} at {_seconds(row.get('target_time_s'))}"
+    place = "/".join(str(row[key]) for key in ("target", "target_split") if row.get(key))
+    target = f"{place} {row.get('target_video_id')} at {_seconds(row.get('target_time_s'))}"
     images = tag("div", _image(row.get("source_jpeg"), source), _image(row.get("target_jpeg"), target), class_="pair")
     facts = [f"{name} {value(row[key])}" for name, key in _PAIR_FACTS if row.get(key) is not None]
     facts += ["mirrored"] if row.get("mirrored") else []

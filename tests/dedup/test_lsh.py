@@ -89,6 +89,21 @@ def test_any_codes_any_changes(codes, changes, radius):
         assert_exact(np.array(codes, np.uint64), np.array(queries, np.uint64), radius, backend)
 
 
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32), st.integers(0, 7), st.sampled_from(["numba", "numpy"]))
+def test_as_many_pairs_at_each_distance_as_faiss_finds(seed, radius, backend):
+    """Clustered codes against faiss's own brute force, asked directly: its range search is strictly below a radius."""
+    faiss, rng = pytest.importorskip("faiss"), np.random.default_rng(seed)
+    centres = random_codes(rng, 20)
+    codes, queries = (change_bits(rng, centres[rng.integers(0, 20, n)], rng.integers(0, 6, n)) for n in (300, 150))
+    index = faiss.IndexBinaryFlat(64)
+    index.add(codes.view(np.uint8).reshape(-1, 8))
+    _, distances, _ = index.range_search(queries.view(np.uint8).reshape(-1, 8), radius + 1)
+    rows, columns = CodeIndex(codes, radius, backend).join(queries)
+    found = np.bincount(np.bitwise_count(queries[rows] ^ codes[columns]), minlength=8)
+    assert found.tolist() == np.bincount(distances.astype(int), minlength=8).tolist()
+
+
 def test_numpy_works_in_batches(monkeypatch):
     rng = np.random.default_rng(3)
     codes = change_bits(rng, np.zeros(200, np.uint64), rng.integers(0, 6, 200))
