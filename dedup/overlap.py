@@ -128,13 +128,13 @@ def compare(source: Frames, target: Frames, index: CodeIndex, view: View, max_fi
         if max_fine_distance is not None:
             near = np.bitwise_count(fine[s] ^ target.codes256[t]).sum(1) <= max_fine_distance
             s, t, distance = s[near], t[near], distance[near]
-        sides.append(np.unique(s * num_target + target.video[t]))
-        target_sides.append(np.unique(source.video[s] * num_occurrences + t))
+        sides.append(_distinct(s * num_target + target.video[t]))
+        target_sides.append(_distinct(source.video[s] * num_occurrences + t))
         best.append(
             _closest(source.video[s] * num_target + target.video[t], distance, source.first[s], target.first[t])
         )
-    s, t_video = np.divmod(np.unique(_concatenate(sides, np.int64, (0,))), num_target)
-    s_video, t = np.divmod(np.unique(_concatenate(target_sides, np.int64, (0,))), num_occurrences)
+    s, t_video = np.divmod(_distinct(_concatenate(sides, np.int64, (0,))), num_target)
+    s_video, t = np.divmod(_distinct(_concatenate(target_sides, np.int64, (0,))), num_occurrences)
     pair, matched, span = _sum_by_pair(source.video[s] * num_target + t_video, source, s)
     target_matched, target_span = _of_strongest_layer(s_video * num_target + target.video[t], target, t)
     closest = _closest(*_concatenate(best, np.int64, (4, 0), axis=1))
@@ -207,7 +207,13 @@ def _closest(pair: np.ndarray, distance: np.ndarray, frame: np.ndarray, target_f
 def _count_videos(code: np.ndarray, video: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct codes and the number of distinct videos that occur with each."""
     num_videos = int(video.max()) + 1 if len(video) else 1
-    return np.unique(np.unique(code * num_videos + video) // num_videos, return_counts=True)
+    return np.unique(_distinct(code * num_videos + video) // num_videos, return_counts=True)
+
+
+def _distinct(values: np.ndarray) -> np.ndarray:
+    """Distinct values, ascending: sorting is many times faster than the hash table of `np.unique`."""
+    values = np.sort(values)
+    return values[_changes(values)]
 
 
 def _changes(*columns: np.ndarray) -> np.ndarray:

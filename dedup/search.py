@@ -9,7 +9,9 @@ is compared alone. `{folder}/parts/part-*` of a target are put together to its `
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import lru_cache
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from dedup import census, overlap, tables
 from dedup.census import SIGNATURE_FPS
 from dedup.lsh import CodeIndex
 from dedup.overlap import FLIPPED, MIRRORED, PLAIN, TURNED, Frames
-from pipeline import artifacts, storage
+from pipeline import artifacts, mapped, storage
 from pipeline.artifacts import DatasetFiles
 from pipeline.config import ExecutionConfig
 from pipeline.execute import run_parts
@@ -119,9 +121,25 @@ def search_targets(
     if not missing:
         return
     search = _prepare(missing, rule, wanted)
-    results = run_parts(search_part, parts, execution, desc="dedup", shared=search)
+    results = _search_parts(parts, search, execution)
     for target in missing:
         _put_together(target, parts, results, search)
+
+
+def _search_parts(parts: Sequence[Part], search: Search, execution: ExecutionConfig) -> list[dict[str, Any]]:
+    """Ray keeps one copy of the index per machine; processes of this machine map one file instead of having one each."""
+    if execution.backend == "ray" or execution.num_workers == 1:
+        return run_parts(search_part, parts, execution, desc="dedup", shared=search)
+    with TemporaryDirectory(prefix="tagreel-") as folder:
+        mapped.write(f"{folder}/search", search)
+        return run_parts(search_part_mapped, parts, execution, desc="dedup", shared=f"{folder}/search")
+
+
+def search_part_mapped(part: Part, path: str) -> dict[str, Any]:
+    return search_part(part, _read_mapped(path))
+
+
+_read_mapped = lru_cache(1)(mapped.read)
 
 
 # ------------------------------------------------------------------------------------------------------ target
@@ -145,13 +163,10 @@ def stack(parts: Sequence[Frames]) -> Frames:
     """Frames of several groups of videos one after the other; equal codes of different groups stay apart."""
     num_videos = np.cumsum([0, *(len(part.num_frames) for part in parts)])
     num_rows = np.cumsum([0, *(len(part.video) for part in parts)])
-    columns = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("num_frames", "num_valid", "codes", "codes256", "count", "first", "last")
-    }
-    offsets = [part.offsets[:-1] + rows for part, rows in zip(parts, num_rows, strict=False)]
-    video = [part.video + first for part, first in zip(parts, num_videos, strict=False)]
-    return Frames(**columns, offsets=np.concatenate([*offsets, num_rows[-1:]]), video=np.concatenate(video))
+    columns = {field.name: np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Frames)}
+    columns["video"] += np.repeat(num_videos[:-1], np.diff(num_rows))
+    begins = [part.offsets[:-1] + rows for part, rows in zip(parts, num_rows, strict=False)]
+    return Frames(**columns | {"offsets": np.concatenate([*begins, num_rows[-1:]])})
 
 
 def merge(parts: Sequence[Frames]) -> Frames:
@@ -160,9 +175,10 @@ def merge(parts: Sequence[Frames]) -> Frames:
     codes = np.repeat(stacked.codes, np.diff(stacked.offsets))
     order = np.argsort(codes, kind="stable")
     distinct, begins = np.unique(codes[order], return_index=True)
-    rows = {name: getattr(stacked, name)[order] for name in ("video", "codes256", "count", "first", "last")}
-    offsets = np.append(begins, len(codes))
-    return Frames(stacked.num_frames, stacked.num_valid, codes=distinct, offsets=offsets, **rows)
+    by_code = {"codes": distinct, "offsets": np.append(begins, len(codes))}
+    by_video = ("num_frames", "num_valid")
+    rows = [field.name for field in fields(Frames) if field.name not in (*by_code, *by_video)]
+    return replace(stacked, **by_code, **{name: getattr(stacked, name)[order] for name in rows})
 
 
 # ------------------------------------------------------------------------------------------------------- parts

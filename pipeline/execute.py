@@ -17,10 +17,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import dataclass, field
-from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
-from pipeline import mapped, progress
+from pipeline import progress
 from pipeline.config import ConfigError, ExecutionConfig
 
 MAX_RETRIES = 3
@@ -48,8 +47,7 @@ def run_parts(
         function: a module-level function; called again when an OSError is raised or its process or node dies (up to
             `MAX_RETRIES` times), so it must be idempotent.
         parts: small picklable descriptions (paths, offsets), never video bytes.
-        shared: one larger object for all parts, which must not change it: Ray puts it into the object store once,
-            processes of this machine map its arrays from one file in the folder for temporary files (TMPDIR).
+        shared: one larger object for all parts; with Ray it is put into the object store once.
 
     Raises: the first error of a part that retries did not cure, with a note that names the part; WorkerLost. Parts already
     done keep their artefacts, and no part runs on after this returns or raises.
@@ -134,30 +132,24 @@ def _run_in_processes(run: _Run, workers: int) -> None:
 def _run_in_pool(run: _Run, workers: int) -> None:
     # spawn: the parent may hold threads (Arrow, FFmpeg, torch) that a fork would copy in an undefined state.
     context = multiprocessing.get_context("spawn")
-    with TemporaryDirectory(prefix="tagreel-") as folder:
-        mapped.write(shared := f"{folder}/shared", run.shared)
-        with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(shared,)) as pool:
-            _hand_out(run, pool)
-
-
-def _hand_out(run: _Run, pool: ProcessPoolExecutor) -> None:
-    futures = {pool.submit(_call_with_kept_shared, run.function, run.parts[i]): i for i in run.missing()}
-    try:
-        for future in as_completed(futures):
-            if (error := future.exception()) and not isinstance(error, BrokenProcessPool):
-                run.fail(futures[future], error)
-            run.keep(futures[future], future.result())
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(run.shared,)) as pool:
+        futures = {pool.submit(_call_with_kept_shared, run.function, run.parts[i]): i for i in run.missing()}
+        try:
+            for future in as_completed(futures):
+                if (error := future.exception()) and not isinstance(error, BrokenProcessPool):
+                    run.fail(futures[future], error)
+                run.keep(futures[future], future.result())
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
 
 
 _shared: Any = None
 
 
-def _begin_worker(shared: str) -> None:
+def _begin_worker(shared: Any) -> None:
     global _shared
-    _shared = mapped.read(shared)
+    _shared = shared
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
