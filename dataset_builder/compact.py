@@ -15,21 +15,24 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dataset_builder.manifest import manifest_part
 from dataset_builder.tar import TarWriter
 from pipeline import artifacts, progress, storage
 from pipeline.artifacts import DatasetFiles
 from pipeline.cli import run_stage
 from pipeline.config import CompactConfig, ConfigError
 from pipeline.execute import run_parts
+from pipeline.storage import StorageError
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every shard needs."""
+    """What every shard needs. Part i of a dataset's manifest lists what is taken from the i-th of its shards."""
 
     files: DatasetFiles
-    shards: tuple[str, ...]  # of the dataset that is compacted, paths without suffix
-    label_ids: dict[str, list[int]]  # of the videos that are kept
+    parts: tuple[str, ...]  # of the old manifest
+    shards: tuple[str, ...]  # old ones, paths without suffix
+    excluded: frozenset[str]
     label_names: tuple[str, ...]
 
 
@@ -47,55 +50,69 @@ def compact(config: CompactConfig) -> dict[str, Any]:
         progress.say(f"dataset '{config.to}' is whole: {done['num_videos']:,} videos")
         return done
 
-    manifest = storage.read_parquet_parts(base.manifest)
-    kept = manifest.filter(pc.invert(_is_among(manifest["video_id"], excluded)))
     storage.write_json(files.label_space, {**storage.read_json(base.label_space), "name": config.to})
-    storage.write_parquet(storage.join(files.manifest, "part-000000.parquet"), kept, artifacts.MANIFEST)
-
-    shards = tuple(artifacts.shard_paths(base, marker))
-    label_ids = dict(zip(*(kept[name].to_pylist() for name in ("video_id", "label_ids")), strict=True))
-    job = Job(files, shards, label_ids, tuple(label["name"] for label in marker["labels"]))
-    sidecars = run_parts(copy_shard, range(len(shards)), config.execution, desc="compact", shared=job)
+    job = _make_job(files, base, marker, excluded)
+    sidecars = run_parts(copy_shard, range(len(job.shards)), config.execution, desc="compact", shared=job)
     described = _describe(files, marker, sidecars)
-    dropped = {"excluded": manifest.num_rows - kept.num_rows, **described["quarantined"]}
-    counts = {"in": manifest.num_rows, "kept": described["num_videos"], "dropped": dropped}
-    progress.say_counts(f"compact {config.dataset}", counts["in"], counts["kept"], dropped)
+    dropped = {"excluded": sum(sidecar["excluded"] for sidecar in sidecars), **described["quarantined"]}
+    total = sum(sidecar["attempted"] + sidecar["excluded"] for sidecar in sidecars)
+    progress.say_counts(f"compact {config.dataset}", total, described["num_videos"], dropped)
+    counts = {"in": total, "kept": described["num_videos"], "dropped": dropped}
     return artifacts.seal(files.folder, files.marker, {"compact": counts}, **described)
 
 
-def _is_among(video_ids: pa.ChunkedArray, wanted: Iterable[str]) -> pa.ChunkedArray:
-    return pc.is_in(video_ids, value_set=pa.array(sorted(wanted), pa.string()))
+def _make_job(files: DatasetFiles, base: DatasetFiles, marker: dict[str, Any], excluded: set[str]) -> Job:
+    parts = storage.listing(storage.join(base.manifest, "part-*.parquet"))
+    shards = artifacts.shard_paths(base, marker)
+    if len(parts) != len(shards):
+        raise ConfigError(
+            f"dataset '{base.name}' has {len(shards)} shards and {len(parts)} manifest parts: build it again"
+        )
+    names = tuple(label["name"] for label in marker["labels"])
+    return Job(files, tuple(parts), tuple(shards), frozenset(excluded), names)
 
 
 # ------------------------------------------------------------------------------------------------------ shards
 
 
 def copy_shard(index: int, job: Job) -> dict[str, Any]:
-    """Write shard `index`: the kept videos of the shard of that number; returns its sidecar. Skipped when it has one."""
+    """Write shard and manifest part `index`, without what is excluded; returns the sidecar. Skipped when it is there."""
     old, new = job.shards[index], job.files.shard(index)
     if storage.exists(f"{new}.json"):
         return storage.read_json(f"{new}.json")
-    rows = [row for row in storage.read_parquet(f"{old}.parquet").to_pylist() if row["key"] in job.label_ids]
+    manifest = storage.read_parquet(job.parts[index])
+    kept = manifest.filter(pc.invert(_is_among(manifest["video_id"], job.excluded)))
+    label_ids = dict(zip(*(kept[name].to_pylist() for name in ("video_id", "label_ids")), strict=True))
+    rows = [row for row in storage.read_parquet(f"{old}.parquet").to_pylist() if row["key"] in label_ids]
+    if len(rows) != kept.num_rows:
+        raise StorageError(f"'{old}.parquet' lacks videos that '{job.parts[index]}' lists: build the dataset again")
     with TarWriter(f"{new}.tar") as tar:
-        entries = [_copy(row, old, tar, job) for row in rows]
+        entries = [_copy(row, label_ids[row["key"]], old, tar, job.label_names) for row in rows]
     signatures = storage.read_parquet(f"{old}.sig.parquet")
-    signatures = signatures.filter(_is_among(signatures["video_id"], job.label_ids))
+    signatures = signatures.filter(_is_among(signatures["video_id"], label_ids))
+    storage.write_parquet(manifest_part(job.files, index), kept, artifacts.MANIFEST)
     storage.write_parquet(f"{new}.sig.parquet", signatures, artifacts.SIGNATURES)
     storage.write_parquet(f"{new}.parquet", pa.Table.from_pylist(entries, artifacts.SHARD_INDEX))
-    sidecar = _sidecar(entries, tar)
+    sidecar = {**_sidecar(entries, tar), "excluded": manifest.num_rows - kept.num_rows}
     storage.write_json(f"{new}.json", sidecar)
     return sidecar
 
 
-def _copy(row: dict[str, Any], shard: str, tar: TarWriter, job: Job) -> dict[str, Any]:
+def _is_among(video_ids: pa.ChunkedArray, wanted: Iterable[str]) -> pa.ChunkedArray:
+    return pc.is_in(video_ids, value_set=pa.array(sorted(wanted), pa.string()))
+
+
+def _copy(
+    row: dict[str, Any], label_ids: list[int], shard: str, tar: TarWriter, names: tuple[str, ...]
+) -> dict[str, Any]:
     """The index entry of a video in its new place; quarantined ones have nothing to be copied."""
-    entry = row | {"label_ids": job.label_ids[row["key"]]}
+    entry = row | {"label_ids": label_ids}
     if row["status"] != "ok":
         return entry
     mp4, described = (
         storage.read_range(f"{shard}.tar", row[f"{m}_offset"], row[f"{m}_size"]) for m in ("video", "json")
     )
-    described = _relabel(described, entry["label_ids"], job.label_names)
+    described = _relabel(described, label_ids, names)
     return entry | {
         "video_offset": tar.add(f"{row['key']}.mp4", mp4),
         "json_offset": tar.add(f"{row['key']}.json", described),
@@ -136,13 +153,13 @@ def _describe(files: DatasetFiles, marker: dict[str, Any], sidecars: list[dict[s
     shards = [
         {"path": f"shards/{files.name}-{i:06d}", "num_videos": s["written"], "bytes": s["bytes"], "sha256": s["sha256"]}
         for i, s in enumerate(sidecars)
-        if s["written"]
     ]
-    if not shards:
-        raise ConfigError(f"nothing is left of the dataset for '{files.name}': all of its videos are excluded")
+    if not any(shard["num_videos"] for shard in shards):
+        raise ConfigError(f"nothing is left for dataset '{files.name}': all videos are excluded")
     return {
         "name": files.name,
         "kind": marker["kind"],
+        **{key: marker[key] for key in ("base",) if key in marker},  # spans in its manifest are for readers to cut
         "num_videos": sum(sidecar["written"] for sidecar in sidecars),
         "minutes": round(sum(sidecar["duration_s"] for sidecar in sidecars) / 60, 3),
         "num_bytes": sum(sidecar["bytes"] for sidecar in sidecars),

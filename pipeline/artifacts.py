@@ -233,7 +233,7 @@ def open_stage(folder: str, marker: str, config: Any, input_digests: dict[str, s
         changed = configs.differences({k: found[k] for k in asked}, asked)
         if changed:
             raise ConfigError(
-                f"'{folder}' was made with another configuration:\n  "
+                f"'{folder}' was made with another configuration or from other inputs:\n  "
                 + "\n  ".join(changed)
                 + "\nGive this one another name, or pass --force to discard what is there."
             )

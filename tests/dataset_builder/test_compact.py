@@ -8,6 +8,7 @@ import pytest
 
 from dataset_builder.build import build
 from dataset_builder.compact import compact
+from dataset_builder.manifest import manifest_part
 from pipeline import artifacts, storage
 from pipeline.config import CompactConfig, ConfigError, ExecutionConfig
 from pretrain.samples import open_samples
@@ -68,7 +69,10 @@ def test_tars_indices_sidecars_and_signatures_agree(built):
         sidecar, data = storage.read_json(f"{path}.json"), storage.read_bytes(f"{path}.tar")
         assert shard["sha256"] == sidecar["sha256"] == hashlib.sha256(data).hexdigest()
         assert shard["bytes"] == len(data)
-        rows = [row for row in storage.read_parquet(f"{path}.parquet").to_pylist() if row["status"] == "ok"]
+        rows = storage.read_parquet(f"{path}.parquet").to_pylist()
+        part = storage.read_parquet(f"{files.manifest}/part-{path[-6:]}.parquet")
+        assert part["video_id"].to_pylist() == [row["key"] for row in rows]
+        rows = [row for row in rows if row["status"] == "ok"]
         signatures = storage.read_parquet(f"{path}.sig.parquet")["video_id"].to_pylist()
         with tarfile.open(f"{path}.tar") as tar:
             members = {member.name: member for member in tar}
@@ -101,18 +105,18 @@ def test_labels_are_numbered_as_in_the_dataset_not_as_in_its_base(built):
     """A subset whose labels are numbered the other way round than those of the base, whose shards it has."""
     root = str(built[1])
     base, files = artifacts.dataset_files(root, "d"), artifacts.dataset_files(root, "turned")
-    marker, manifest = storage.read_json(base.marker), storage.read_parquet_parts(base.manifest).to_pylist()
-    names = [label["name"] for label in marker["labels"]]
-    turned = [row | {"label_ids": [len(names) - 1 - i for i in row["label_ids"]]} for row in manifest]
-    wanted = {row["video_id"]: {names[i] for i in row["label_ids"]} for row in manifest}
+    marker = storage.read_json(base.marker)
+    names, wanted = [label["name"] for label in marker["labels"]], {}
     artifacts.open_stage(files.folder, files.marker, CompactConfig(), {})
     storage.write_json(files.label_space, {})
-    storage.write_parquet(
-        storage.join(files.manifest, "part-000000.parquet"), artifacts.pa.Table.from_pylist(turned, artifacts.MANIFEST)
-    )
+    for i in range(3):
+        rows = storage.read_parquet(manifest_part(base, i)).to_pylist()
+        wanted |= {row["video_id"]: {names[i] for i in row["label_ids"]} for row in rows}
+        turned = [row | {"label_ids": [len(names) - 1 - i for i in row["label_ids"]]} for row in rows]
+        storage.write_parquet(manifest_part(files, i), artifacts.pa.Table.from_pylist(turned, artifacts.MANIFEST))
     shards = [{**shard, "path": f"../d/{shard['path']}"} for shard in marker["shards"]]
     labels = [{"id": i, "name": name, "num_videos": 0} for i, name in enumerate(reversed(names))]
-    artifacts.seal(files.folder, files.marker, {}, shards=shards, labels=labels, kind="kinetics")
+    artifacts.seal(files.folder, files.marker, {}, shards=shards, labels=labels, kind="kinetics", base="d")
     exclude(files, [])
 
     found = {}
@@ -125,6 +129,7 @@ def test_labels_are_numbered_as_in_the_dataset_not_as_in_its_base(built):
                 found[content["id"]] = set(content["labels"])
     assert found == {video_id: wanted[video_id] for video_id in found}
     assert len(found) == 8
+    assert sealed["base"] == "d"  # readers cut the spans of its manifest
 
 
 def test_a_later_dedup_makes_it_stale(built):
