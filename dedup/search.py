@@ -153,7 +153,7 @@ def _prepare(targets: tuple[Target, ...], rule: Rule, wanted: frozenset[str] | N
         for split, shard in target.shards:
             signatures = read_source(shard)
             videos += [TargetVideo(target.name, split, video_id, shard) for video_id in signatures]
-            by_shard.append(overlap.gather(signatures.values()))
+            by_shard.append(overlap.gather(signatures.values(), crops=True))
         frames.append(merge(by_shard))
     stacked = stack(frames)  # a code of two targets is two rows, so that each target's results are its own
     return Search(targets, stacked, tuple(videos), CodeIndex(stacked.codes, rule.radius), rule, wanted)
