@@ -29,6 +29,7 @@ from benchmarks import clips  # noqa: E402
 from dedup import census  # noqa: E402
 from dedup.lsh import BAND_BITS, NUM_BANDS, CodeIndex, _band_key, _spread_bits  # noqa: E402
 from pipeline import video  # noqa: E402
+from pipeline.upload import Upload
 
 RADII = (3, 7)
 SAMPLE = 200  # queries whose pairs are checked against brute force
@@ -56,7 +57,7 @@ def read_video(data: bytes) -> np.ndarray:
     """uint8 [T, 112, 112]; none when it cannot be read."""
     scaler, resampler, luma, side = video.Scaler(), video.Resampler(FPS), [], census.SIDE_PX
     try:
-        upload = video.Upload(data)
+        upload = Upload(data)
         for time_s, frame in upload.frames():
             if time_s > MAX_S:
                 break

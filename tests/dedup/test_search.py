@@ -1,6 +1,6 @@
 """How the work is cut up and put together."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise
 
 import numpy as np
@@ -9,13 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dedup import overlap, search
-from dedup.census import Signature
+from dedup.census import CROP_EVERY, Signature
 from pipeline.artifacts import DatasetFiles
 
 
 def some_video(rng: np.random.Generator) -> Signature:
     """Few codes, so that they repeat within and between videos; some frames are not informative."""
     length = int(rng.integers(0, 12))
+    return replace(_codes(rng, length), crops=tuple(_codes(rng, -(-length // CROP_EVERY)) for _ in range(2)))
+
+
+def _codes(rng: np.random.Generator, length: int) -> Signature:
     codes, fine = (rng.integers(0, 5, shape).astype(np.uint64) for shape in (length, (length, 4)))
     return Signature(codes, rng.choice([0, 64], length).astype(np.uint8), fine // 2, (0, 0, 0, 0))
 
@@ -25,8 +29,8 @@ def test_frames_gathered_apart_and_merged_are_those_gathered_together(seed, cuts
     rng = np.random.default_rng(seed)
     videos = [some_video(rng) for _ in range(20)]
     edges = [0, *sorted(cuts), 20]
-    apart = [overlap.gather(videos[a:b]) for a, b in pairwise(edges)]
-    merged, together = search.merge(apart), overlap.gather(videos)
+    apart = [overlap.gather(videos[a:b], crops=True) for a, b in pairwise(edges)]
+    merged, together = search.merge(apart), overlap.gather(videos, crops=True)
     for field in fields(overlap.Frames):
         assert getattr(merged, field.name).tolist() == getattr(together, field.name).tolist(), field.name
     stacked = search.stack(apart)
