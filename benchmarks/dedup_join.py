@@ -29,7 +29,7 @@ from benchmarks import clips  # noqa: E402
 from dedup import census  # noqa: E402
 from dedup.lsh import BAND_BITS, NUM_BANDS, CodeIndex, _band_key, _spread_bits  # noqa: E402
 from pipeline import video  # noqa: E402
-from pipeline.upload import Upload
+from pipeline.upload import Upload  # noqa: E402
 
 RADII = (3, 7)
 SAMPLE = 200  # queries whose pairs are checked against brute force
