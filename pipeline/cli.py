@@ -20,7 +20,7 @@ VERBS = {
     "build": ("dataset_builder.build", "posts → hashtags → label space → manifest → shards and signatures"),
     "target": ("dataset_builder.targets", "path,label tables → a target: the benchmark to transfer to"),
     "labels": ("dataset_builder.label_report", "compare the label spaces of datasets, and their overlap with targets"),
-    "inspect": ("dataset_builder.inspect", "look into a shard: counts, checks, and a picture of its videos"),
+    "inspect": ("dataset_builder.inspect_shard", "look into a shard: counts, checks, and a picture of its videos"),
     "dedup": ("dedup.find", "find and exclude source videos that overlap a target"),
     "compact": ("dataset_builder.compact", "copy a dataset without its excluded videos (nothing else needs it)"),
     "pretrain": ("pipeline.launch:pretrain_main", "shards → checkpoint (starts torchrun on this machine)"),

@@ -1,6 +1,7 @@
 """The import direction: pipeline ← dedup ← dataset_builder, pipeline ← pretrain ← finetune; heavy libraries in one place each."""
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,10 @@ def test_training_needs_no_ray_nltk_or_faiss(package):
 def test_data_stages_need_no_torch(package):
     for path in sources(package):
         assert not imported(path) & {"torch", "torchvision"}
+
+
+@pytest.mark.parametrize("package", MAY_IMPORT)
+def test_no_module_hides_one_of_the_standard_library(package):
+    """A stage that is started by its path has its own folder first on the path."""
+    beside_the_stage = {path.stem for path in sources(package) if path.parent == ROOT / package}
+    assert not beside_the_stage & sys.stdlib_module_names

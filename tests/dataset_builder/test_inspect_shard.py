@@ -12,7 +12,7 @@ from PIL import Image
 
 from dataset_builder import contact_sheet
 from dataset_builder.build import build
-from dataset_builder.inspect import InspectConfig, evenly, inspect, main
+from dataset_builder.inspect_shard import InspectConfig, evenly, inspect, main
 from dataset_builder.shard_contents import read_shard
 from pipeline import storage, video
 from pipeline.config import ConfigError, StorageConfig
