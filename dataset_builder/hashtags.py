@@ -28,7 +28,7 @@ _APOSTROPHES = re.compile("['’ʼ]")
 _REMARK = re.compile(r"\(([^()]*)\)")
 _SLASH = re.compile(r"\s*/\s*")
 # Code points that Unicode calls default-ignorable: joiners, direction marks, variation selectors, fillers.
-_INVISIBLE = re.compile(
+INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufff8\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
@@ -56,19 +56,19 @@ def normalise(tag: str) -> str:
     if tag.isascii():
         folded = tag.lower()
         return folded if folded.isalnum() else "".join(filter(str.isalnum, folded))
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", _INVISIBLE.sub("", tag)).casefold())
-    kept = "".join(c for c in folded.replace("ı", "i") if c.isalnum() or _spells_words(c))
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", INVISIBLE.sub("", tag)).casefold())
+    kept = "".join(c for c in folded.replace("ı", "i") if c.isalnum() or spells_words(c))
     start = next((i for i, c in enumerate(kept) if c.isalnum()), len(kept))
     return unicodedata.normalize("NFKC", kept[start:])
 
 
-def _spells_words(c: str) -> bool:
+def spells_words(c: str) -> bool:
     return unicodedata.category(c) in ("Mn", "Mc") and unicodedata.combining(c) in _SPELLING_CLASSES
 
 
 def split_words(label: str) -> list[str]:
     """Normalised words of a label; "_", punctuation and a capital after a small letter (ApplyLipstick) separate them."""
-    text = _APOSTROPHES.sub("", _INVISIBLE.sub("", unicodedata.normalize("NFKC", label)))
+    text = _APOSTROPHES.sub("", INVISIBLE.sub("", unicodedata.normalize("NFKC", label)))
     spaced = "".join(c if unicodedata.category(c)[0] in "LMN" else " " for c in _BEFORE_CAPITAL.sub(" ", text))
     return [word for piece in spaced.split() if (word := normalise(piece))]
 

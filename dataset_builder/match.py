@@ -30,11 +30,21 @@ from pipeline.config import BuildConfig, ConfigError, SourceConfig
 BUCKET_BYTES = 128 << 20  # of matched rows in memory, in one bucket of video_id; uniting takes four times as much
 MAX_LISTED = 1000  # names in each of source.json's lists but `labels`, which is whole
 ID_DIGITS = 20
+_ID_BYTES = ID_DIGITS // 2
 
 
 def video_id(uri: str) -> str:
     """Identity of a video: the first 20 hex digits of the SHA-256 of its resolved URI."""
     return hashlib.sha256(uri.encode("utf-8", "replace")).hexdigest()[:ID_DIGITS]
+
+
+def video_ids(uris: pa.Array) -> tuple[np.ndarray, pa.Array]:
+    """(first 32 bits: uint32 [N], `video_id`: string [N]) of resolved URIs."""
+    digests = b"".join([hashlib.sha256(uri).digest()[:_ID_BYTES] for uri in uris.cast(pa.binary()).to_pylist()])
+    digits = digests.hex().encode()
+    offsets = np.arange(0, len(digits) + 1, ID_DIGITS, dtype=np.int32)
+    ids = pa.StringArray.from_buffers(len(uris), pa.py_buffer(offsets), pa.py_buffer(digits))
+    return np.ndarray(len(uris), ">u4", digests, strides=(_ID_BYTES,)).astype(np.uint32), ids
 
 
 # ------------------------------------------------------------------------------------------- round 1: matching
@@ -75,8 +85,7 @@ def _match_batch(posts: pa.Table, folder: str, job: MatchJob, counts: Counter[st
         found.append(lists.posts_of(positions) * num_labels + label_ids)
         tagged |= np.diff(lists.offsets) > 0
     pairs = np.unique(np.concatenate(found))  # (post, label), each once
-    has_uri = pc.greater(pc.binary_length(pc.utf8_trim_whitespace(posts["video_uri"])), 0)
-    has_uri = pc.fill_null(has_uri, False).to_numpy()
+    has_uri = post_rows.has_text(post_rows.whole(posts["video_uri"]))
     relevant = np.zeros(posts.num_rows, dtype=bool)
     relevant[pairs // num_labels] = True
     counts.update(
@@ -92,16 +101,12 @@ def _spill_rows(posts: pa.Table, pairs: np.ndarray, folder: str, job: MatchJob) 
     num_labels = len(job.table.labels)
     rows, starts = np.unique(pairs // num_labels, return_index=True)
     matched = posts.select(["video_uri", "duration_s", "post_id"]).take(pa.array(rows))
-    uris = post_rows.resolve_uris(matched["video_uri"], job.uri_prefix or folder)
-    ids = [video_id(uri) for uri in uris]
-    prefixes = [int(name[:8], 16) for name in ids]
+    uris = post_rows.resolve_uris(post_rows.whole(matched["video_uri"]), job.uri_prefix or folder)
+    prefixes, ids = video_ids(uris)
     offsets = np.append(starts, len(pairs)).astype(np.int32)
     label_ids = pa.ListArray.from_arrays(pa.array(offsets), pa.array((pairs % num_labels).astype(np.int32)))
     columns = [prefixes, ids, uris, matched["duration_s"], matched["post_id"], label_ids]
-    return pa.table(
-        [pa.array(c, field.type) if isinstance(c, list) else c for c, field in zip(columns, spill.SCHEMA, strict=True)],
-        schema=spill.SCHEMA,
-    )
+    return pa.table(columns, schema=spill.SCHEMA)
 
 
 # ------------------------------------------------------------------------------------------------- the stage

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import string
 import unicodedata
 
@@ -10,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataset_builder.hashtags import normalise
+from dataset_builder.hashtags import INVISIBLE, normalise, spells_words
 
 _KEPT, _DROPPED, _FOREIGN, _OTHER = range(4)  # what a character means for the tag that holds it
 _ASCII_WORD = string.ascii_letters + string.digits
@@ -25,7 +26,7 @@ def normalise_tags(tags: pa.Array, letters: frozenset[str] | None = None) -> pa.
     """Normal form of every tag (string [M], no nulls); null for a tag with a letter that is made of none of `letters`.
 
     ASCII letters, digits, and what falls away between them ("#", "_", emoji) are dealt with by whole batches; a tag with
-    anything else (accents, ligatures, full-width letters, other scripts) passes through Python, each distinct one once.
+    anything else (accents, ligatures, full-width letters, other scripts) is made normal once, however often it is there.
     """
     odd = pc.invert(pc.ascii_is_alnum(tags))
     small = pc.ascii_lower(tags)
@@ -40,9 +41,24 @@ def _normal_forms(tags: pa.Array, letters: frozenset[str] | None) -> pa.Array:
     foreign = _holds(kinds == _FOREIGN, starts)
     other = _holds(kinds == _OTHER, starts) & ~foreign
     distinct = tags.filter(pa.array(other)).dictionary_encode()
-    one_by_one = pa.array([normalise(tag) for tag in distinct.dictionary.to_pylist()], pa.string())
-    normal = pc.replace_with_mask(normal, pa.array(other), one_by_one.take(distinct.indices))
+    others = pa.array(_normalise_others(distinct.dictionary.to_pylist()), pa.string())
+    normal = pc.replace_with_mask(normal, pa.array(other), others.take(distinct.indices))
     return pc.if_else(pa.array(foreign), pa.scalar(None, pa.string()), normal)
+
+
+def _normalise_others(tags: list[str]) -> list[str]:
+    """`normalise` of each, by its steps on one text: none of them reaches across the ends of a line, or alters these."""
+    text = INVISIBLE.sub("", "\n".join(tag.replace("\n", " ") for tag in tags))
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold()).replace("ı", "i")
+    characters = {c for c in set(folded) if not c.isalnum()} - {"\n"}
+    marks = set(filter(spells_words, characters))
+    kept = re.sub(_any_of(characters - marks), "", folded)
+    begun = re.sub("(?m)^" + _any_of(marks), "", kept)
+    return unicodedata.normalize("NFKC", begun).split("\n") if tags else []
+
+
+def _any_of(characters: set[str]) -> str:
+    return f"[{re.escape(''.join(characters))}]+" if characters else "(?!)"
 
 
 def _text(strings: pa.Array) -> str:

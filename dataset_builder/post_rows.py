@@ -108,7 +108,9 @@ def tag_lists(posts: pa.Table) -> list[TagLists]:
     lists = whole(posts["hashtags"])
     # Not the array's own offsets: they count what stands behind a null list, which list_flatten leaves out.
     sizes = pc.list_value_length(lists).fill_null(0).to_numpy(zero_copy_only=False)
-    return [_without_empty(pc.list_flatten(lists), sizes), caption_hashtags(whole(posts["caption"]))]
+    found = [_without_empty(pc.list_flatten(lists), sizes)]
+    captions = whole(posts["caption"])
+    return [*found, caption_hashtags(captions)] if captions.null_count < len(captions) else found
 
 
 def caption_hashtags(captions: pa.Array) -> TagLists:
@@ -123,9 +125,10 @@ def caption_hashtags(captions: pa.Array) -> TagLists:
 
 def _without_empty(tags: pa.Array, sizes: np.ndarray) -> TagLists:
     offsets = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)])
-    written = pc.fill_null(pc.greater(pc.binary_length(tags), 0), False)
-    if pc.all(written).as_py() is not False:
+    lengths = pc.binary_length(tags)
+    if not tags.null_count and pc.min(lengths).as_py() != 0:
         return TagLists(tags, offsets)
+    written = pc.fill_null(pc.greater(lengths, 0), False)
     counted = np.concatenate([[0], np.cumsum(written.to_numpy(zero_copy_only=False))])
     return TagLists(tags.filter(written), counted[offsets])
 
@@ -133,12 +136,18 @@ def _without_empty(tags: pa.Array, sizes: np.ndarray) -> TagLists:
 # ------------------------------------------------------------------------------------------------------- URIs
 
 
-def resolve_uris(uris: pa.Array, prefix: str) -> list[str]:
-    """Absolute path or URL of each video: what is neither stands under `prefix`."""
+def resolve_uris(uris: pa.Array, prefix: str) -> pa.Array:
+    """Absolute path or URL of each video (string [N], no nulls): what is neither stands under `prefix`."""
     prefix = os.path.abspath(prefix) if storage.is_local(prefix) else prefix.rstrip("/")
-    odd = pc.match_substring_regex(uris, _NOT_PLAIN).to_numpy(zero_copy_only=False)
-    values = uris.to_pylist()
-    return [_resolve(uri, prefix) if is_odd else f"{prefix}/{uri}" for uri, is_odd in zip(values, odd, strict=True)]
+    odd = pc.match_substring_regex(uris, _NOT_PLAIN)
+    resolved = [_resolve(uri, prefix) for uri in uris.filter(odd).to_pylist()]
+    return pc.replace_with_mask(pc.binary_join_element_wise(prefix, uris, "/"), odd, pa.array(resolved, pa.string()))
+
+
+def has_text(column: pa.Array) -> np.ndarray:
+    """bool [N], whether each string has more than white space."""
+    written = pc.and_(pc.greater(pc.binary_length(column), 0), pc.invert(pc.utf8_is_space(column)))
+    return written.fill_null(False).to_numpy(zero_copy_only=False)
 
 
 def _resolve(uri: str, prefix: str) -> str:

@@ -25,7 +25,7 @@ from pipeline.config import ConfigError
 
 COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 COLUMNS = ("post_id", "video_uri", "caption", "hashtags", "duration_s")
-BATCH_ROWS = 1 << 17
+BATCH_ROWS = 1 << 15  # what is computed of more does not stay in the processor's cache
 BATCH_BYTES = 64 << 20  # as stored, of Parquet
 _BLOCK_BYTES = 16 << 20  # of text
 _READ_AHEAD = 1 << 20  # bytes of each column

@@ -32,7 +32,7 @@ def path(folder: str, part: int) -> str:
 def write(file: BinaryIO, tables: Iterable[pa.Table]) -> int:
     """Write the rows as sorted runs of about `RUN_BYTES`; returns their bytes in memory."""
     total, waiting = 0, [SCHEMA.empty_table()]
-    with pq.ParquetWriter(file, SCHEMA, compression="lz4") as writer:
+    with pq.ParquetWriter(file, SCHEMA, use_dictionary=False, compression="lz4", write_statistics=["prefix"]) as writer:
         for table in tables:
             waiting.append(table)
             if sum(t.nbytes for t in waiting) >= RUN_BYTES:

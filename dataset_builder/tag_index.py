@@ -1,6 +1,6 @@
 """A set of strings that is asked by whole batches: NumPy over the bytes of Arrow arrays, no hash table made per call.
 
-A batch of raw tags passes through a bit filter first, which leaves the few that may be members; only these are normalised and
+A batch of raw tags passes through two filters first, which leave the few that may be members; only these are normalised and
 compared. The index is a few flat arrays, so the workers of one machine read one copy of it (Ray maps them from its store).
 """
 
@@ -14,10 +14,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-BITS_A_STRING = 32  # of the filter: at most 1 in 32 of the other tags passes it
+PLACES_A_STRING = 4  # in a filter: at most 1 in 4 of the other tags passes it
 _BLOCK = 1 << 15  # tags at a time: what is computed of them stays in the processor's cache
 _SMALL = np.uint64(0x2020202020202020)  # set in every byte, it makes ASCII letters small and leaves digits as they are
 _NOTHING = np.uint64(0)
+_FIRST_BYTE = np.uint64(0xFF)
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _FIRST_BYTES = np.array([(1 << 8 * n) - 1 for n in range(9)], dtype=np.uint64)  # masks of the first n of eight bytes
 
@@ -31,9 +32,9 @@ class TagIndex:
     hashes: np.ndarray
     """uint64 [U], ascending and distinct."""
     heads: np.ndarray
-    """uint8 [2^n / 8], a filter: bit `hash >> (64 - n)` is set for the size and first eight bytes of every string."""
-    bits: np.ndarray
-    """The same for the whole of every string."""
+    """bool [2^n], a filter: place `hash >> (64 - n)` is set for the size and first eight bytes of every string."""
+    wholes: np.ndarray
+    """The same for all bytes of every string."""
     seed: int
     max_length: int
     """Bytes of the longest string."""
@@ -45,31 +46,35 @@ class TagIndex:
         """
         found = [np.zeros(0, np.int64)]
         for first, starts, sizes, data in _blocks(tags):
-            marked = (data[starts] == ord("#")) & (sizes > 0)
-            plain = _is_alnum(data)
-            plain[starts[marked]] = True
-            starts, sizes = starts + marked, sizes - marked
-            stays = self._may_hold(data, starts, sizes)
+            odd = _is_no_alnum(data)
+            words = _words(data)[starts]
+            marked = np.flatnonzero((words & _FIRST_BYTE) == ord("#"))
+            marked = marked[sizes[marked] > 0]
+            odd[starts[marked]] = False
+            starts[marked] += 1
+            sizes[marked] -= 1
+            words[marked] = _words(data)[starts[marked]]
+            stays = self._may_hold(words, data, starts, sizes)
             if lengths:
                 stays |= (sizes >= lengths.start) & (sizes < lengths.stop)
-            if not plain.all():
-                stays[np.searchsorted(starts, np.flatnonzero(~plain), "right") - 1] = True
+            if odd.any():
+                stays[np.searchsorted(starts, np.flatnonzero(odd), "right") - 1] = True
             found.append(first + np.flatnonzero(stays))
         return np.concatenate(found)
 
-    def _may_hold(self, data: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    def _may_hold(self, words: np.ndarray, data: np.ndarray, starts: np.ndarray, sizes: np.ndarray) -> np.ndarray:
         stays = np.zeros(len(starts), dtype=bool)
-        heads = _head_hashes(data, starts, sizes, self.seed, _SMALL)
+        heads = _head_hashes(words, sizes, self.seed, _SMALL)
         near = np.flatnonzero(_passes(heads, self.heads))
         hashes = _whole_hashes(heads[near], data, starts[near], sizes[near], self.max_length, _SMALL)
-        stays[near[_passes(hashes, self.bits)]] = True
+        stays[near[_passes(hashes, self.wholes)]] = True
         return stays
 
     def find(self, strings: pa.Array) -> np.ndarray:
         """Index of each string among `self.strings`, or -1: int64 [M]."""
         found = np.full(len(strings), -1)
         hashes = hash_strings(strings, self.seed, self.max_length)
-        asked = np.flatnonzero(_passes(hashes, self.bits))
+        asked = np.flatnonzero(_passes(hashes, self.wholes))
         index = np.searchsorted(self.hashes, hashes[asked])
         asked, index = asked[index < len(self.hashes)], index[index < len(self.hashes)]
         alike = self.hashes[index] == hashes[asked]
@@ -99,14 +104,17 @@ def make_tag_index(strings: pa.Array) -> tuple[TagIndex, np.ndarray]:
 
 
 def _make_filter(hashes: np.ndarray) -> np.ndarray:
-    bits = np.zeros(1 << max(10, (BITS_A_STRING * len(hashes) - 1).bit_length()), dtype=bool)
-    bits[hashes >> np.uint64(65 - len(bits).bit_length())] = True
-    return np.packbits(bits, bitorder="little")
+    places = np.zeros(1 << max(10, (PLACES_A_STRING * len(hashes) - 1).bit_length()), dtype=bool)
+    places[_places(hashes, places)] = True
+    return places
 
 
-def _passes(hashes: np.ndarray, bits: np.ndarray) -> np.ndarray:
-    place = hashes >> np.uint64(65 - (8 * len(bits)).bit_length())
-    return (bits[place >> np.uint64(3)] >> (place.astype(np.uint8) & 7) & 1).astype(bool)
+def _passes(hashes: np.ndarray, places: np.ndarray) -> np.ndarray:
+    return places[_places(hashes, places)]
+
+
+def _places(hashes: np.ndarray, places: np.ndarray) -> np.ndarray:
+    return (hashes >> np.uint64(65 - len(places).bit_length())).view(np.int64)  # NumPy would copy an unsigned index
 
 
 # ------------------------------------------------------------------------------------------------------ hashes
@@ -116,16 +124,14 @@ def hash_strings(strings: pa.Array, seed: int, max_length: int) -> np.ndarray:
     """uint64 [M] of the bytes of each string; of one that is longer than `max_length`, of its size and first eight bytes."""
     found = [np.zeros(0, np.uint64)]
     for _, starts, sizes, data in _blocks(strings):
-        heads = _head_hashes(data, starts, sizes, seed)
+        heads = _head_hashes(_words(data)[starts], sizes, seed)
         found.append(_whole_hashes(heads, data, starts, sizes, max_length))
     return np.concatenate(found)
 
 
-def _head_hashes(
-    data: np.ndarray, starts: np.ndarray, sizes: np.ndarray, seed: int, also: np.uint64 = _NOTHING
-) -> np.ndarray:
-    """Of the size and the first eight bytes; `also` are bits to set in what is read."""
-    return _mix(sizes.astype(np.uint64) + np.uint64(seed << 32), _read(data, starts, sizes, also))
+def _head_hashes(words: np.ndarray, sizes: np.ndarray, seed: int, also: np.uint64 = _NOTHING) -> np.ndarray:
+    """Of the sizes and the first eight bytes; `also` are bits to set in these."""
+    return _mix(sizes.astype(np.uint64) + np.uint64(seed << 32), _first(words, sizes, also))
 
 
 def _whole_hashes(
@@ -140,15 +146,19 @@ def _whole_hashes(
     hashes = heads.copy()
     for offset in range(8, max_length, 8):
         longer = np.flatnonzero((sizes > offset) & (sizes <= max_length))
-        words = _read(data, starts[longer] + offset, sizes[longer] - offset, also)
+        words = _first(_words(data)[starts[longer] + offset], sizes[longer] - offset, also)
         hashes[longer] = _mix(hashes[longer], words)
     return hashes
 
 
-def _read(data: np.ndarray, starts: np.ndarray, sizes: np.ndarray, also: np.uint64) -> np.ndarray:
-    """The first eight of the bytes from each start on, zeros behind those that are fewer: uint64."""
-    words = np.ndarray(len(data) - 7, "<u8", data, strides=(1,))
-    return (words[starts] | also) & _FIRST_BYTES[np.minimum(sizes, 8)]
+def _words(data: np.ndarray) -> np.ndarray:
+    """Eight bytes from every place on: uint64, a view."""
+    return np.ndarray(len(data) - 7, "<u8", data, strides=(1,))
+
+
+def _first(words: np.ndarray, sizes: np.ndarray, also: np.uint64) -> np.ndarray:
+    """`words` with the bits `also`, and zeros behind the first `sizes` bytes."""
+    return (words | also) & _FIRST_BYTES.take(sizes, mode="clip")
 
 
 def _mix(hashes: np.ndarray, words: np.ndarray) -> np.ndarray:
@@ -171,6 +181,10 @@ def _blocks(strings: pa.Array) -> Iterator[tuple[int, np.ndarray, np.ndarray, np
         yield first, block[:-1] - block[0], np.diff(block), data
 
 
-def _is_alnum(data: np.ndarray) -> np.ndarray:
-    """Whether each byte is an ASCII letter or digit."""
-    return ((data | 32) - ord("a") < 26) | (data - ord("0") < 10)
+def _is_no_alnum(data: np.ndarray) -> np.ndarray:
+    """Whether each byte is none of an ASCII letter or digit."""
+    letters = data | 32
+    letters -= ord("a")
+    odd = letters >= 26
+    odd &= data - ord("0") >= 10
+    return odd

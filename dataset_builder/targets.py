@@ -111,7 +111,8 @@ def _collect(rows: list[dict[str, str | None]], path: str) -> SplitTable:
     whole = [pair for pair in pairs if all(pair)]
     folder = folder_of(path) if "/" in path else "."
     labels: dict[str, set[str]] = {}
-    for uri, (_, label) in zip(resolve_uris(pa.array([p for p, _ in whole], pa.string()), folder), whole, strict=True):
+    uris = resolve_uris(pa.array([path for path, _ in whole], pa.string()), folder).to_pylist()
+    for uri, (_, label) in zip(uris, whole, strict=True):
         labels.setdefault(uri, set()).add(label)
     dropped = {"incomplete_row": len(pairs) - len(whole), "repeated_path": len(whole) - len(labels)}
     counts = {"in": len(pairs), "kept": len(labels), "dropped": {k: v for k, v in dropped.items() if v}}
