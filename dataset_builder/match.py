@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from dataset_builder import post_rows, spill
 from dataset_builder.posts import list_posts, plan_parts, posts_digest

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-PLACES_A_STRING = 4  # in a filter: at most 1 in 4 of the other tags passes it
+PLACES_A_STRING = 8  # in a filter: at most 1 in 8 of the other tags passes it
 _BLOCK = 1 << 15  # tags at a time: what is computed of them stays in the processor's cache
 _SMALL = np.uint64(0x2020202020202020)  # set in every byte, it makes ASCII letters small and leaves digits as they are
 _NOTHING = np.uint64(0)
