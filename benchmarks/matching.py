@@ -24,7 +24,6 @@ import json
 import logging
 import os
 import pickle
-import resource
 import subprocess
 import sys
 import tempfile
@@ -204,8 +203,13 @@ def run_one(name: str, path: Path, work: Path, at_most: int) -> None:
     began = time.process_time()
     posts, pairs = RUNNERS[name][0](path, work, at_most)
     seconds = _clock.get("seconds", time.process_time() - began)
-    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-    print(json.dumps({"posts": posts, "pairs": pairs, "seconds": seconds, "peak_mb": round(peak_mb)}))
+    print(json.dumps({"posts": posts, "pairs": pairs, "seconds": seconds, "peak_mb": round(_peak_mb())}))
+
+
+def _peak_mb() -> float:
+    """Not `ru_maxrss`, which begins with what the parent process held."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in status if line.startswith("VmHWM:"))
 
 
 def measure(paths: dict[str, Path], work: Path, rounds: int, at_most: int) -> dict[str, list[dict[str, Any]]]:

@@ -121,6 +121,26 @@ def test_every_letter_of_unicode_is_foreign_only_where_it_says_so_in_context():
         )
 
 
+@given(st.lists(st.lists(TAGS, max_size=3).map("\n".join)))
+def test_tags_with_line_breaks_become_normal_as_if_alone(tags):
+    assert normalise_tags(pa.array(tags, pa.string())).to_pylist() == [normalise(tag) for tag in tags]
+
+
+# ----------------------------------------------------------------------------------------------------------- URIs
+
+
+@given(st.lists(st.one_of(st.none(), st.text(st.characters(exclude_categories=["Cs"])), st.text(" \t\n\u3000a"))))
+def test_white_space_is_no_text(values):
+    assert post_rows.has_text(pa.array(values, pa.string())).tolist() == [bool(v and v.strip()) for v in values]
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"]))))
+def test_video_ids_of_a_batch_are_those_of_each_uri(uris):
+    prefixes, ids = match.video_ids(pa.array(uris, pa.string()))
+    assert ids.to_pylist() == [match.video_id(uri) for uri in uris]
+    assert prefixes.tolist() == [int(name[:8], 16) for name in ids.to_pylist()]
+
+
 # ---------------------------------------------------------------------------------------------------------- index
 
 
