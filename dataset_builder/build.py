@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from dataset_builder.candidates import matched_videos
-from dataset_builder.choose import check_sampling, choose_videos
+from dataset_builder.checks import check
+from dataset_builder.choose import choose_videos
 from dataset_builder.label_space import read_label_space, write_label_space
 from dataset_builder.manifest import Manifest, equal_parts, read_manifest, say_stages, write_chosen
 from dataset_builder.match import match_posts
@@ -20,14 +21,14 @@ from dataset_builder.shard import ShardJob, describe_dataset, reopened, write_sh
 from dataset_builder.subset import draw_subset
 from pipeline import artifacts, progress
 from pipeline.cli import run_stage
-from pipeline.config import BuildConfig, ConfigError
+from pipeline.config import BuildConfig
 
 
 def build(config: BuildConfig) -> dict[str, Any]:
     """Build the dataset `config.dataset`; returns the content of its dataset.json."""
+    check(config)
     if config.base is not None:
         return draw_subset(config)
-    _check(config)
 
     # 1. Posts: which videos carry a relevant hashtag of a seed label?
     source = match_posts(config)
@@ -71,14 +72,6 @@ def _make_manifest(config: BuildConfig, source: dict[str, Any]) -> Manifest:
     write_label_space(files, replace(space, num_unused=space.num_unused + source["num_unused_labels"]))
     bounds = equal_parts(len(choice), config.storage.samples_per_shard)
     return write_chosen(files, choice, stages, bounds, config.sampling.square_root, config.execution)[0]
-
-
-def _check(config: BuildConfig) -> None:
-    check_sampling(config.sampling)
-    if not config.source.posts:
-        raise ConfigError(
-            "--source.posts is empty: name the posts table (Parquet, JSON lines or CSV), or a finished dataset with --base"
-        )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

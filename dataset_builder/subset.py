@@ -12,20 +12,17 @@ from typing import Any
 import numpy as np
 
 from dataset_builder.candidates import stored_videos
-from dataset_builder.choose import check_sampling, choose_videos
+from dataset_builder.choose import choose_videos
 from dataset_builder.label_space import LabelSpace, read_label_space, write_label_space
 from dataset_builder.manifest import Manifest, say_stages, write_chosen
 from pipeline import artifacts, progress
 from pipeline.artifacts import DatasetFiles
-from pipeline.config import BuildConfig, ConfigError
+from pipeline.config import BuildConfig
 
 
 def draw_subset(config: BuildConfig) -> dict[str, Any]:
     """Draw `config.dataset` from `config.base`; returns the content of its dataset.json."""
-    check_sampling(config.sampling)
     base, files = (artifacts.dataset_files(config.root, name) for name in (config.base, config.dataset))
-    if base.folder == files.folder:
-        raise ConfigError(f"--base and --dataset are both '{config.dataset}': give the subset another name")
     remedy = f"build it first (tagreel build --dataset {config.base})"
     base_marker = artifacts.read_marker(base.marker, remedy)
     excluded, dedup_digest = artifacts.read_exclusions(base)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from dataset_builder.checks import check
 from dataset_builder.label_space import VIDEOS, LabelledVideos, LabelSpace, labelled_videos, write_label_space
 from dataset_builder.manifest import write_manifest
 from dataset_builder.match import video_id
@@ -38,6 +39,7 @@ class SplitTable:
 
 def build_target(config: TargetConfig) -> dict[str, dict[str, Any]]:
     """Build both splits of `config.target`; returns their dataset.json by split."""
+    check(config)
     tables = {split: _read_split(getattr(config, split), split) for split in SPLITS}
     names = _check_splits(tables)
     digests = {split: table.digest for split, table in tables.items()}

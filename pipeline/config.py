@@ -30,6 +30,11 @@ NOT_IN_DIGEST = frozenset(
 )
 
 
+X264Preset = Literal[
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"
+]
+
+
 class ConfigError(ValueError):
     """What the user asked for cannot be done as written; the message names the field and the remedy."""
 
@@ -95,14 +100,14 @@ class StorageConfig:
     samples_per_shard: int = 1000
     """Videos attempted per tar."""
     short_side_px: int = 128
-    """Short side of the stored video, in pixels."""
+    """Short side of the stored video, in pixels (even)."""
     max_fps: float = 30.0
     """Stored frame rate: that of the upload, at most this."""
     gop: int = 16
     """Frames between keyframes of the stored video (closed GOP): what makes random clips cheap."""
     crf: int = 20
-    """x264 quality of the stored video."""
-    preset: str = "veryfast"
+    """x264 quality of the stored video: 0 (lossless) to 51; smaller is better and larger."""
+    preset: X264Preset = "veryfast"
     """x264 preset of the stored video."""
     max_duration_s: float = 120.0
     """Longer uploads are quarantined (`too_long`)."""
