@@ -46,7 +46,7 @@ def build(config: BuildConfig) -> dict[str, Any]:
     # 3. Shards: one pass over each video.
     space = read_label_space(files)
     job = ShardJob(files, space.names, config.storage, config.execution, config.retry_failed)
-    described = describe_dataset(job, space.kind, write_shards(job, manifest.num_parts, config.execution))
+    described = describe_dataset(job, space.kind, write_shards(job, manifest.num_parts))
     shards = {"in": manifest.num_videos, "kept": described["num_videos"], "dropped": described["quarantined"]}
     say_stages({"shards": shards})
 

@@ -116,7 +116,7 @@ def _labels_per_video(files: DatasetFiles, marker: dict[str, Any]) -> dict[int, 
 def _label_lists(files: DatasetFiles, marker: dict[str, Any]) -> Iterator[pa.ChunkedArray]:
     """Label ids of the videos in the shards, part by part: a subset's manifest lists just these, a base's tries others too."""
     if marker.get("base"):
-        for path in storage.listing(storage.join(files.manifest, "part-*.parquet")):
+        for path in storage.parts_in(files.manifest):
             yield storage.read_parquet(path, ["label_ids"])["label_ids"]
     else:
         for shard in artifacts.shard_paths(files, marker):

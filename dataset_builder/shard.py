@@ -12,14 +12,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from dataset_builder.decoder import decode
+from dataset_builder.eligible import merge_counts
 from dataset_builder.manifest import manifest_part
 from dataset_builder.tar import TarWriter
 from dataset_builder.transcode import Request
@@ -28,6 +31,7 @@ from dedup import census
 from pipeline import artifacts, execute, storage
 from pipeline.artifacts import DatasetFiles
 from pipeline.config import ConfigError, ExecutionConfig, StorageConfig
+from pipeline.storage import StorageError
 from pipeline.video import VideoError
 
 PARTS = (".tar", ".sig.parquet", ".parquet", ".json")  # of a shard; the last one says that the others are whole
@@ -41,7 +45,7 @@ class ShardJob:
     label_names: list[str]
     storage: StorageConfig
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
-    """Limits of the process that decodes, and whether private addresses may be read."""
+    """Who runs the parts, limits of the process that decodes, and whether private addresses may be read."""
     retry_failed: bool = False
     """Try the quarantined videos of finished shards again."""
 
@@ -65,9 +69,30 @@ class Sample:
         return self.entry["status"] == "ok"
 
 
-def write_shards(job: ShardJob, num_shards: int, execution: ExecutionConfig) -> list[dict[str, Any]]:
-    """Write all shards of a dataset; returns their sidecars. Shards that have one are skipped."""
-    return execute.run_parts(write_shard, range(num_shards), execution, desc="shards", shared=job)
+def write_shards(job: ShardJob, num_shards: int) -> list[dict[str, Any]]:
+    """Write all shards of a dataset; returns their sidecars, `label_counts` as `LabelCounts`. Whole shards are skipped.
+
+    Raises: StorageError when workers wrote where this process does not look.
+    """
+    sidecars = execute.run_parts(_write_and_pack, range(num_shards), job.execution, desc="shards", shared=job)
+    there = {os.path.basename(path) for path in storage.names_in(job.files.shards, "*.json")}
+    paths = map(job.files.shard, range(num_shards))
+    if missing := [path for path in paths if f"{os.path.basename(path)}.json" not in there]:
+        raise StorageError(
+            f"{len(missing):,} of {num_shards:,} shards were written, but are not here, e.g. '{missing[0]}.tar': --root must be "
+            "a folder or URL that every node sees as the same (a shared file system, an object store)"
+        )
+    return sidecars
+
+
+def _write_and_pack(index: int, job: ShardJob) -> dict[str, Any]:
+    """A sidecar for the driver, which keeps tens of thousands: a dict of a thousand labels would take 100 bytes for each."""
+    sidecar = write_shard(index, job)
+    counts = sidecar["label_counts"]
+    return {
+        **sidecar,
+        "label_counts": (np.array([*map(int, counts)], np.int32), np.array([*counts.values()], np.int32)),
+    }
 
 
 def write_shard(index: int, job: ShardJob) -> dict[str, Any]:
@@ -208,15 +233,16 @@ def reopened(files: DatasetFiles, marker: dict[str, Any] | None, retry_failed: b
 
 
 def describe_dataset(job: ShardJob, kind: str, sidecars: list[dict[str, Any]]) -> dict[str, Any]:
-    """Content of dataset.json from the sidecars; ConfigError when no video could be stored."""
-    quarantined, label_counts = Counter(), Counter()
+    """Content of dataset.json from what `write_shards` returned; ConfigError when no video could be stored."""
+    quarantined = Counter()
     for sidecar in sidecars:
         quarantined.update(sidecar["quarantined"])
-        label_counts.update(sidecar["label_counts"])
+    label_counts = merge_counts(([s["label_counts"]] for s in sidecars), len(job.label_names))[0].tolist()
     if not any(sidecar["written"] for sidecar in sidecars):
         raise ConfigError(
             f"dataset '{job.files.name}': none of the videos could be stored ({dict(quarantined)}). "
-            "Check video_uri in the posts (--source.uri-prefix) or path in the target's tables, and build again with --force"
+            "If they can be read now, run the same command with --retry-failed; else correct video_uri in the posts "
+            "(--source.uri-prefix) or path in the target's tables, and build again with --force"
         )
     shards = [
         {
@@ -227,7 +253,7 @@ def describe_dataset(job: ShardJob, kind: str, sidecars: list[dict[str, Any]]) -
         }
         for i, s in enumerate(sidecars)
     ]
-    labels = [{"id": i, "name": name, "num_videos": label_counts[str(i)]} for i, name in enumerate(job.label_names)]
+    labels = [{"id": i, "name": name, "num_videos": label_counts[i]} for i, name in enumerate(job.label_names)]
     return {
         "name": job.files.name,
         "kind": kind,

@@ -60,7 +60,7 @@ def _build_split(
     weights = np.ones(len(videos), dtype=np.float32)
     num_shards = write_manifest(files, videos, weights, rows_per_part=config.storage.samples_per_shard)
     job = ShardJob(files, names, config.storage, config.execution, config.retry_failed)
-    described = describe_dataset(job, space.kind, write_shards(job, num_shards, config.execution))
+    described = describe_dataset(job, space.kind, write_shards(job, num_shards))
     shards = {"in": len(videos), "kept": described["num_videos"], "dropped": described["quarantined"]}
     for stage, counts in (("rows", table.counts), ("shards", shards)):
         progress.say_counts(f"{files.name} {stage}", counts["in"], counts["kept"], counts["dropped"])

@@ -135,9 +135,13 @@ class DatasetFiles:
         """Written after the last part of the manifest: its existence means that the manifest is whole."""
         return storage.join(self.folder, "manifest.json")
 
+    @property
+    def shards(self) -> str:
+        return storage.join(self.folder, "shards")
+
     def shard(self, index: int) -> str:
         """Path of a shard without its suffix: + .tar, .json (sidecar, last), .parquet (index), .sig.parquet."""
-        return storage.join(self.folder, "shards", f"{self.name}-{index:06d}")
+        return storage.join(self.shards, f"{self.name}-{index:06d}")
 
     @property
     def exclusions(self) -> str:

@@ -258,6 +258,12 @@ def test_more_videos_than_there_are_keeps_all_and_says_so(world, base, capsys):
     assert "10,000 videos asked for, only 13 qualify" in capsys.readouterr().out
 
 
+def test_a_root_whose_name_looks_like_a_pattern(world, tmp_path):
+    root = tmp_path / "root[1]"
+    assert build(build_config(world, root))["num_videos"] == 13
+    assert build(build_config(world, root, dataset="s", base="d"))["num_videos"] == 13
+
+
 # --------------------------------------------------------------------------------------------------- bad input
 
 
