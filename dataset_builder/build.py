@@ -30,10 +30,12 @@ def build(config: BuildConfig) -> dict[str, Any]:
     if config.base is not None:
         return draw_subset(config)
 
+    files = artifacts.dataset_files(config.root, config.dataset)
+    artifacts.check_config(files.folder, config)
+
     # 1. Posts: which videos carry a relevant hashtag of a seed label?
     source = match_posts(config)
 
-    files = artifacts.dataset_files(config.root, config.dataset)
     done = artifacts.open_stage(files.folder, files.marker, config, {"source": source["digest"]})
     if done := reopened(files, done, config.retry_failed):
         progress.say(f"dataset '{config.dataset}' is whole: {done['num_videos']:,} videos")

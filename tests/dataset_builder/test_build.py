@@ -13,7 +13,7 @@ from dataset_builder import manifest
 from dataset_builder.build import build, main
 from dataset_builder.label_space import FEW_VIDEOS, VIDEOS, keep_labels, labelled_videos
 from pipeline import artifacts, storage
-from pipeline.config import ConfigError, ExecutionConfig, SamplingConfig, SourceConfig
+from pipeline.config import ConfigError, ExecutionConfig, SamplingConfig, SourceConfig, StorageConfig
 from tests.dataset_builder.small_world import build_config, files_in, make_world, write_posts
 
 NUM_VIDEOS = 13
@@ -186,7 +186,10 @@ def exclude(root, ids):
     rows = pa.table({"video_id": ids})
     storage.write_parquet(files.exclusions, rows)
     storage.write_json(storage.join(files.dedup, "config.json"), {})
-    storage.write_json(files.dedup_marker, {"digest": "dedup-digest"})
+    storage.write_json(
+        files.dedup_marker,
+        {"digest": "dedup-digest", "input_digests": {"dataset": storage.read_json(files.marker)["digest"]}},
+    )
 
 
 @pytest.mark.parametrize("strategy", ["random", "tail_preserving"])
@@ -283,6 +286,15 @@ def test_a_root_whose_name_looks_like_a_pattern(world, tmp_path):
 def test_bad_configurations_are_named(world, tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         build(build_config(world, tmp_path, **changes))
+
+
+def test_another_config_is_refused_before_the_posts_are_read(world, built):
+    other = build_config(
+        world, built[0], storage=StorageConfig(crf=30), source=SourceConfig("new", posts="nowhere.csv")
+    )
+    with pytest.raises(ConfigError, match=r"storage.crf: 20 → 30"):
+        build(other)
+    assert not (built[0] / "sources/new").exists()
 
 
 def test_the_command_line_builds_and_reports_errors_by_status(world, tmp_path, capsys):
