@@ -14,12 +14,13 @@ import numpy as np
 from dataset_builder.candidates import matched_videos
 from dataset_builder.checks import check
 from dataset_builder.choose import choose_videos
+from dataset_builder.dataset import describe_shards, reopened, say_whole
 from dataset_builder.label_space import read_label_space, write_label_space
 from dataset_builder.manifest import Manifest, equal_parts, read_manifest, say_stages, write_chosen
 from dataset_builder.match import match_posts
-from dataset_builder.shard import ShardJob, describe_dataset, reopened, write_shards
+from dataset_builder.shard import ShardJob, write_shards
 from dataset_builder.subset import draw_subset
-from pipeline import artifacts, progress
+from pipeline import artifacts
 from pipeline.cli import run_stage
 from pipeline.config import BuildConfig
 
@@ -38,8 +39,7 @@ def build(config: BuildConfig) -> dict[str, Any]:
 
     done = artifacts.open_stage(files.folder, files.marker, config, {"source": source["digest"]})
     if done := reopened(files, done, config.retry_failed):
-        progress.say(f"dataset '{config.dataset}' is whole: {done['num_videos']:,} videos")
-        return done
+        return say_whole(files, done)
 
     # 2. Label space and manifest: labels with enough videos, which of these videos, and how often a pass draws each.
     manifest = read_manifest(files) or _make_manifest(config, source)
@@ -48,13 +48,13 @@ def build(config: BuildConfig) -> dict[str, Any]:
     # 3. Shards: one pass over each video.
     space = read_label_space(files)
     job = ShardJob(files, space.names, config.storage, config.execution, config.retry_failed)
-    described = describe_dataset(job, space.kind, write_shards(job, manifest.num_parts))
+    described = describe_shards(files, space.kind, space.names, write_shards(job, manifest.num_parts))
     shards = {"in": manifest.num_videos, "kept": described["num_videos"], "dropped": described["quarantined"]}
     say_stages({"shards": shards})
 
     # 4. The seal.
     counts = {"posts": source["counts"], **manifest.counts, "shards": shards}
-    return artifacts.seal(files.folder, files.marker, counts, **described)
+    return say_whole(files, artifacts.seal(files.folder, files.marker, counts, **described))
 
 
 def _make_manifest(config: BuildConfig, source: dict[str, Any]) -> Manifest:

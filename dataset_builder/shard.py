@@ -22,7 +22,6 @@ import numpy as np
 import pyarrow as pa
 
 from dataset_builder.decoder import decode
-from dataset_builder.eligible import merge_counts
 from dataset_builder.manifest import manifest_part
 from dataset_builder.tar import TarWriter
 from dataset_builder.transcode import Request
@@ -30,7 +29,7 @@ from dataset_builder.uploads import read_upload
 from dedup import census
 from pipeline import artifacts, execute, storage
 from pipeline.artifacts import DatasetFiles
-from pipeline.config import ConfigError, ExecutionConfig, StorageConfig
+from pipeline.config import ExecutionConfig, StorageConfig
 from pipeline.storage import StorageError
 from pipeline.video import VideoError
 
@@ -219,49 +218,3 @@ def _finish_moving(path: str) -> None:
     elif storage.exists(path + NEXT + ".tar"):  # the first to be written: there may be more
         for part in PARTS:
             storage.remove(path + NEXT + part)
-
-
-def reopened(files: DatasetFiles, marker: dict[str, Any] | None, retry_failed: bool) -> dict[str, Any] | None:
-    """The marker of a whole dataset; None, and the dataset is whole no more, where quarantined videos are tried again."""
-    if marker is None or not (retry_failed and marker["quarantined"]):
-        return marker
-    storage.remove(files.marker)
-    return None
-
-
-# ------------------------------------------------------------------------------------------------- the dataset
-
-
-def describe_dataset(job: ShardJob, kind: str, sidecars: list[dict[str, Any]]) -> dict[str, Any]:
-    """Content of dataset.json from what `write_shards` returned; ConfigError when no video could be stored."""
-    quarantined = Counter()
-    for sidecar in sidecars:
-        quarantined.update(sidecar["quarantined"])
-    label_counts = merge_counts(([s["label_counts"]] for s in sidecars), len(job.label_names))[0].tolist()
-    if not any(sidecar["written"] for sidecar in sidecars):
-        raise ConfigError(
-            f"dataset '{job.files.name}': none of the videos could be stored ({dict(quarantined)}). "
-            "If they can be read now, run the same command with --retry-failed; else correct video_uri in the posts "
-            "(--source.uri-prefix) or path in the target's tables, and build again with --force"
-        )
-    shards = [
-        {
-            "path": f"shards/{job.files.name}-{i:06d}",
-            "num_videos": s["written"],
-            "bytes": s["bytes"],
-            "sha256": s["sha256"],
-        }
-        for i, s in enumerate(sidecars)
-    ]
-    labels = [{"id": i, "name": name, "num_videos": label_counts[i]} for i, name in enumerate(job.label_names)]
-    return {
-        "name": job.files.name,
-        "kind": kind,
-        "num_videos": sum(s["written"] for s in sidecars),
-        "minutes": round(sum(s["duration_s"] for s in sidecars) / 60, 3),
-        "num_bytes": sum(s["bytes"] for s in sidecars),
-        "num_copied": sum(s["copied"] for s in sidecars),
-        "labels": labels,
-        "quarantined": dict(sorted(quarantined.items())),
-        "shards": shards,
-    }

@@ -12,8 +12,9 @@ import pytest
 import webdataset
 
 from dataset_builder import shard
+from dataset_builder.dataset import describe_shards
 from dataset_builder.match import video_id
-from dataset_builder.shard import describe_dataset, write_shard, write_shards
+from dataset_builder.shard import write_shard, write_shards
 from dataset_builder.tar import TarWriter
 from dedup import census
 from pipeline import artifacts, storage, video
@@ -167,7 +168,7 @@ def test_what_the_driver_keeps_of_a_shard_is_small(tmp_path):
     size = tracemalloc.get_traced_memory()[0] / 20
     tracemalloc.stop()
     assert size < 8 * num_labels + 4096
-    described = describe_dataset(job, "kinetics", kept)
+    described = describe_shards(job.files, "kinetics", job.label_names, kept)
     assert [label["num_videos"] for label in described["labels"]] == [20 * (i + 1) for i in range(num_labels)]
 
 
@@ -183,4 +184,4 @@ def test_shards_that_are_elsewhere_are_missed(tmp_path, monkeypatch):
 def test_a_dataset_of_which_nothing_can_be_stored_is_an_error(tmp_path, broken):
     job = make_job(tmp_path / "d", broken[0][1:])
     with pytest.raises(ConfigError, match=r"none of the videos could be stored .*--source.uri-prefix"):
-        describe_dataset(job, "kinetics", write_shards(job, 1))
+        describe_shards(job.files, "kinetics", job.label_names, write_shards(job, 1))
