@@ -56,7 +56,7 @@ class ExecutionConfig:
     decode_memory_mb: int = 2048
     """Address space of the child process that decodes; an upload that needs more is quarantined (`out_of_memory`)."""
     private_urls: bool = False
-    """Also read http(s) URLs that lead to private, loopback or link-local addresses."""
+    """Also read http(s) URLs that lead to private, loopback or link-local addresses, and hdfs URLs that name a server."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class SourceConfig:
     caption_hashtags: bool = True
     """Also take #hashtags written inside the caption text."""
     uri_prefix: str = ""
-    """Put before every video_uri that is neither absolute nor a URL (default: the folder of the posts file)."""
+    """Put before every video_uri that is neither absolute nor a URL; empty takes the folder of the posts file."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,8 @@ class BuildConfig:
     dataset: str = "source"
     """Name of the dataset to write."""
     base: str | None = None
-    """Draw the dataset from this finished dataset instead of from posts: no video is read again, no tar copied."""
+    """Draw the dataset from this finished dataset instead of from posts: no video is read again, no tar copied; options of
+    `source` and `storage` are then without effect."""
     source: SourceConfig = field(default_factory=SourceConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)
