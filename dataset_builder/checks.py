@@ -58,10 +58,11 @@ def check(config: BuildConfig | TargetConfig) -> None:
             _check_range(section.name, name, getattr(getattr(config, section.name), name), allowed)
     if config.storage.short_side_px % 2:
         raise ConfigError(f"--storage.short-side-px must be even, not {config.storage.short_side_px}: chroma is halved")
+    _check_path("--root", config.root, config.execution)
     if isinstance(config, BuildConfig):
+        _check_path("--source.uri-prefix", config.source.uri_prefix, config.execution)
         _check_origin(config)
         _check_sampling(config.sampling)
-    _check_root(config.root, config.execution)
 
 
 def _check_range(section: str, name: str, value: Any, allowed: Range) -> None:
@@ -94,12 +95,12 @@ def _check_sampling(config: SamplingConfig) -> None:
         )
 
 
-def _check_root(root: str, execution: ExecutionConfig) -> None:
-    """Workers of a cluster have another working folder: each node would write to a folder of its own."""
-    if execution.backend == "ray" and storage.is_local(root) and not os.path.isabs(root):
+def _check_path(option: str, path: str, execution: ExecutionConfig) -> None:
+    """Workers of a cluster have other working folders: each node would write to, or read from, a folder of its own."""
+    if execution.backend == "ray" and path and storage.is_local(path) and not os.path.isabs(path):
         address = ray_address(execution)
         if address != "local":
             raise ConfigError(
-                f"--root '{root}' is relative, and the parts run on the Ray cluster '{address}', in other folders: give "
+                f"{option} '{path}' is relative, and the parts run on the Ray cluster '{address}', in other folders: give "
                 "an absolute path that every node sees, or an fsspec URL"
             )

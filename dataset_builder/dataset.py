@@ -10,6 +10,7 @@ from dataset_builder.eligible import merge_counts
 from pipeline import progress, storage
 from pipeline.artifacts import DatasetFiles
 from pipeline.config import ConfigError
+from pipeline.report.markup import plural
 
 
 def describe(
@@ -78,7 +79,7 @@ def reopened(files: DatasetFiles, marker: dict[str, Any] | None, retry_failed: b
 def say_whole(files: DatasetFiles, marker: dict[str, Any]) -> dict[str, Any]:
     """The last line of a build, and the only one where there was nothing to do; returns the marker."""
     progress.say(
-        f"'{files.name}' is whole: {marker['num_videos']:,} videos, {marker['minutes']:,.1f} minutes, "
-        f"{len(marker['labels']):,} labels, {len(marker['shards']):,} shards in {files.folder}"
+        f"'{files.name}' is whole: {plural(marker['num_videos'], 'video')}, {marker['minutes']:,.1f} minutes, "
+        f"{plural(len(marker['labels']), 'label')}, {plural(len(marker['shards']), 'shard')} in {files.folder}"
     )
     return marker

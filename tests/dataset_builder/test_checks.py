@@ -61,7 +61,7 @@ def test_a_subset_has_no_failed_videos_of_its_own():
 
 
 @pytest.mark.parametrize("address", ["auto", "10.0.0.1:6379"])
-def test_a_relative_root_is_refused_where_the_parts_run_in_other_folders(address, monkeypatch):
+def test_relative_paths_are_refused_where_the_parts_run_in_other_folders(address, monkeypatch):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     relative = replace(CONFIG, root="data", execution=ExecutionConfig())
     check(relative)
@@ -69,6 +69,10 @@ def test_a_relative_root_is_refused_where_the_parts_run_in_other_folders(address
     check(replace(relative, root="/data", execution=ExecutionConfig(address=address)))
     with pytest.raises(ConfigError, match=r"--root 'data' is relative.* absolute path"):
         check(replace(relative, execution=ExecutionConfig(address=address)))
+    prefixed = replace(relative, root="/data", source=replace(CONFIG.source, uri_prefix="videos"))
+    check(prefixed)
+    with pytest.raises(ConfigError, match=r"--source.uri-prefix 'videos' is relative"):
+        check(replace(prefixed, execution=ExecutionConfig(address=address)))
     monkeypatch.setenv("RAY_ADDRESS", address)  # as in every Ray job
     with pytest.raises(ConfigError, match=r"--root 'data' is relative"):
         check(relative)
