@@ -10,7 +10,6 @@ from dataset_builder.eligible import merge_counts
 from pipeline import progress, storage
 from pipeline.artifacts import DatasetFiles
 from pipeline.config import ConfigError
-from pipeline.report.markup import plural
 
 
 def describe(
@@ -79,7 +78,7 @@ def reopened(files: DatasetFiles, marker: dict[str, Any] | None, retry_failed: b
 def say_whole(files: DatasetFiles, marker: dict[str, Any]) -> dict[str, Any]:
     """The last line of a build, and the only one where there was nothing to do; returns the marker."""
     progress.say(
-        f"'{files.name}' is whole: {plural(marker['num_videos'], 'video')}, {marker['minutes']:,.1f} minutes, "
-        f"{plural(len(marker['labels']), 'label')}, {plural(len(marker['shards']), 'shard')} in {files.folder}"
+        f"'{files.name}' is whole in {files.folder}: videos {marker['num_videos']:,}, minutes {marker['minutes']:,.1f}, "
+        f"labels {len(marker['labels']):,}, shards {len(marker['shards']):,}"
     )
     return marker
