@@ -73,7 +73,7 @@ def write_shards(job: ShardJob, num_shards: int) -> list[dict[str, Any]]:
 
     Raises: StorageError when workers wrote where this process does not look.
     """
-    sidecars = execute.run_parts(_write_and_pack, range(num_shards), job.execution, desc="shards", shared=job)
+    sidecars = execute.run_parts(write_and_pack, range(num_shards), job.execution, desc="shards", shared=job)
     there = {os.path.basename(path) for path in storage.names_in(job.files.shards, "*.json")}
     paths = map(job.files.shard, range(num_shards))
     if missing := [path for path in paths if f"{os.path.basename(path)}.json" not in there]:
@@ -84,7 +84,7 @@ def write_shards(job: ShardJob, num_shards: int) -> list[dict[str, Any]]:
     return sidecars
 
 
-def _write_and_pack(index: int, job: ShardJob) -> dict[str, Any]:
+def write_and_pack(index: int, job: ShardJob) -> dict[str, Any]:
     """A sidecar for the driver, which keeps tens of thousands: a dict of a thousand labels would take 100 bytes for each."""
     sidecar = write_shard(index, job)
     counts = sidecar["label_counts"]

@@ -294,9 +294,17 @@ def shard_paths(files: DatasetFiles, marker: dict[str, Any]) -> list[str]:
 def read_exclusions(files: DatasetFiles) -> tuple[set[str], str]:
     """Excluded video_ids of a dataset and the digest of the dedup that found them ("" where no dedup was run).
 
-    Raises ConfigError when a dedup was begun and is not finished, or the dataset has gained videos since
-    (`--retry-failed`): training on half a list would be silent contamination.
+    Raises ConfigError when a dedup was begun and is not finished, when the dataset has gained videos since
+    (`--retry-failed`), or when that from which it was drawn has had another dedup since: training on half a list would be
+    silent contamination.
     """
+    _check_base(files)
+    digest = _dedup_digest(files)
+    excluded = storage.read_parquet(files.exclusions, columns=["video_id"])["video_id"].to_pylist() if digest else []
+    return set(excluded), digest
+
+
+def _dedup_digest(files: DatasetFiles) -> str:
     if storage.exists(files.dedup_marker):
         dedup = storage.read_json(files.dedup_marker)
         if dedup["input_digests"]["dataset"] != storage.read_json(files.marker)["digest"]:
@@ -304,8 +312,20 @@ def read_exclusions(files: DatasetFiles) -> tuple[set[str], str]:
                 f"dataset '{files.name}' has changed since its dedup: run `tagreel dedup --dataset {files.name}` "
                 "with the same targets and --force"
             )
-        excluded = storage.read_parquet(files.exclusions, columns=["video_id"])["video_id"].to_pylist()
-        return set(excluded), dedup["digest"]
+        return dedup["digest"]
     if storage.exists(storage.join(files.dedup, "config.json")) or storage.exists(files.exclusions):
         raise ConfigError(f"the dedup of dataset '{files.name}' was begun and not finished: run `tagreel dedup` again")
-    return set(), ""
+    return ""
+
+
+def _check_base(files: DatasetFiles) -> None:
+    marker = storage.read_json(files.marker) if storage.exists(files.marker) else {}
+    if (name := marker.get("base")) is None:
+        return
+    base = DatasetFiles(shard_path(files.folder, f"../{name}"), name)
+    _check_base(base)
+    if _dedup_digest(base) != marker["input_digests"]["dedup"]:
+        raise ConfigError(
+            f"dataset '{files.name}' was drawn from '{name}' before the last dedup of '{name}': "
+            f"run `tagreel build --dataset {files.name} --base {name} …` again with --force"
+        )

@@ -261,6 +261,18 @@ def test_more_videos_than_there_are_keeps_all_and_says_so(world, base, capsys):
     assert "10,000 videos asked for, only 13 qualify" in capsys.readouterr().out
 
 
+def test_a_subset_that_was_drawn_before_a_dedup_is_refused(world, base):
+    """Trained on as it is, it would hold videos that the dedup found to overlap a target."""
+    files = {name: artifacts.dataset_files(str(base), name) for name in ("d", "s", "ss")}
+    subset(world, base, "s", 7)
+    build(build_config(world, base, "ss", base="s", sampling=SamplingConfig(min_videos=1, num_videos=3)))
+    assert artifacts.read_exclusions(files["ss"]) == (set(), "")
+    exclude(base, sorted(manifest_ids(base, "ss"))[:1])
+    for name in ("s", "ss"):
+        with pytest.raises(ConfigError, match=r"'s' was drawn from 'd' before the last dedup of 'd'.* --force"):
+            artifacts.read_exclusions(files[name])
+
+
 def test_a_root_whose_name_looks_like_a_pattern(world, tmp_path):
     root = tmp_path / "root[1]"
     assert build(build_config(world, root))["num_videos"] == 13
