@@ -12,31 +12,34 @@ from typing import Any
 import numpy as np
 
 from dataset_builder.candidates import matched_videos
-from dataset_builder.choose import check_sampling, choose_videos
+from dataset_builder.checks import check
+from dataset_builder.choose import choose_videos
+from dataset_builder.dataset import describe_shards, reopened, say_whole
 from dataset_builder.label_space import read_label_space, write_label_space
 from dataset_builder.manifest import Manifest, equal_parts, read_manifest, say_stages, write_chosen
 from dataset_builder.match import match_posts
-from dataset_builder.shard import ShardJob, describe_dataset, reopened, write_shards
+from dataset_builder.shard import ShardJob, write_shards
 from dataset_builder.subset import draw_subset
-from pipeline import artifacts, progress
+from pipeline import artifacts
 from pipeline.cli import run_stage
-from pipeline.config import BuildConfig, ConfigError
+from pipeline.config import BuildConfig
 
 
 def build(config: BuildConfig) -> dict[str, Any]:
     """Build the dataset `config.dataset`; returns the content of its dataset.json."""
+    check(config)
     if config.base is not None:
         return draw_subset(config)
-    _check(config)
+
+    files = artifacts.dataset_files(config.root, config.dataset)
+    artifacts.check_config(files.folder, config)
 
     # 1. Posts: which videos carry a relevant hashtag of a seed label?
     source = match_posts(config)
 
-    files = artifacts.dataset_files(config.root, config.dataset)
     done = artifacts.open_stage(files.folder, files.marker, config, {"source": source["digest"]})
     if done := reopened(files, done, config.retry_failed):
-        progress.say(f"dataset '{config.dataset}' is whole: {done['num_videos']:,} videos")
-        return done
+        return say_whole(files, done)
 
     # 2. Label space and manifest: labels with enough videos, which of these videos, and how often a pass draws each.
     manifest = read_manifest(files) or _make_manifest(config, source)
@@ -45,13 +48,13 @@ def build(config: BuildConfig) -> dict[str, Any]:
     # 3. Shards: one pass over each video.
     space = read_label_space(files)
     job = ShardJob(files, space.names, config.storage, config.execution, config.retry_failed)
-    described = describe_dataset(job, space.kind, write_shards(job, manifest.num_parts, config.execution))
+    described = describe_shards(files, space.kind, space.names, write_shards(job, manifest.num_parts))
     shards = {"in": manifest.num_videos, "kept": described["num_videos"], "dropped": described["quarantined"]}
     say_stages({"shards": shards})
 
     # 4. The seal.
     counts = {"posts": source["counts"], **manifest.counts, "shards": shards}
-    return artifacts.seal(files.folder, files.marker, counts, **described)
+    return say_whole(files, artifacts.seal(files.folder, files.marker, counts, **described))
 
 
 def _make_manifest(config: BuildConfig, source: dict[str, Any]) -> Manifest:
@@ -71,14 +74,6 @@ def _make_manifest(config: BuildConfig, source: dict[str, Any]) -> Manifest:
     write_label_space(files, replace(space, num_unused=space.num_unused + source["num_unused_labels"]))
     bounds = equal_parts(len(choice), config.storage.samples_per_shard)
     return write_chosen(files, choice, stages, bounds, config.sampling.square_root, config.execution)[0]
-
-
-def _check(config: BuildConfig) -> None:
-    check_sampling(config.sampling)
-    if not config.source.posts:
-        raise ConfigError(
-            "--source.posts is empty: name the posts table (Parquet, JSON lines or CSV), or a finished dataset with --base"
-        )
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -65,7 +65,7 @@ class MatchedVideos:
 
 def matched_videos(files: SourceFiles, names: list[str]) -> MatchedVideos:
     """Raises StorageError when the source has no part."""
-    paths = storage.listing(storage.join(files.matches, "part-*.parquet"))
+    paths = storage.parts_in(files.matches)
     if not paths:
         raise StorageError(f"no part-*.parquet in '{files.matches}': build the source again with --force")
     return MatchedVideos(names, paths)
@@ -123,7 +123,7 @@ def stored_videos(files: DatasetFiles, marker: dict[str, Any], names: list[str],
 
     Raises StorageError when the manifest has other parts than the dataset has shards.
     """
-    manifests = storage.listing(storage.join(files.manifest, "part-*.parquet"))
+    manifests = storage.parts_in(files.manifest)
     shards = artifacts.shard_paths(files, marker)
     if len(manifests) != len(shards):
         raise StorageError(

@@ -50,25 +50,6 @@ class Choice:
         return videos.take(np.flatnonzero(np.unpackbits(self.bits[part], count=len(videos))))
 
 
-def check_sampling(config: SamplingConfig) -> None:
-    """ConfigError for settings that contradict each other or choose nothing."""
-    for name in ("num_videos", "num_labels", "min_videos"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise ConfigError(f"--sampling.{name.replace('_', '-')} must be at least 1, not {value}")
-    if config.minutes is None:
-        return
-    if not 0 < config.minutes < float("inf"):
-        raise ConfigError(f"--sampling.minutes must be more than 0 and finite, not {config.minutes}")
-    if config.num_videos is not None:
-        raise ConfigError("--sampling.num-videos and --sampling.minutes both set the size: give one of them")
-    if config.duration != "any" and config.strategy == "tail_preserving":
-        raise ConfigError(
-            "--sampling.minutes with --sampling.duration needs --sampling.strategy random: short and long datasets of "
-            "equal length have different numbers of videos, and a cap would give them different proportions of labels"
-        )
-
-
 def choose_videos(
     candidates: Candidates,
     config: SamplingConfig,
@@ -85,7 +66,6 @@ def choose_videos(
 
     Raises: ConfigError when no label has enough videos, or no video fits the budget.
     """
-    check_sampling(config)
     eligible = Eligible(candidates, config)
     if label_counts is None or eligible.needs_durations:
         counts, stages = _count(eligible, execution)
@@ -120,9 +100,10 @@ def _count(eligible: Eligible, execution: ExecutionConfig) -> tuple[np.ndarray, 
         stages[stage] = _stage(total, {reason: videos[reason] for reason in reasons})
         total = stages[stage]["kept"]
     if eligible.needs_durations and not total:
+        unknown, other = stages["duration"]["dropped"].values()
         raise ConfigError(
-            f"no video has --sampling.duration {eligible.config.duration} and a known duration: {stages['duration']}. "
-            "Posts state durations in a column duration_s"
+            f"no video can be chosen by --sampling.duration {eligible.config.duration}: {other:,} have another duration, and of "
+            f"{unknown:,} it is not known (posts state it in a column duration_s; of a --base it is always known)"
         )
     return counts, stages
 

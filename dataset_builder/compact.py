@@ -21,6 +21,7 @@ from pipeline import artifacts, progress, storage
 from pipeline.artifacts import DatasetFiles
 from pipeline.cli import run_stage
 from pipeline.config import CompactConfig, ConfigError
+from pipeline.exclusions import read_exclusions
 from pipeline.execute import run_parts
 from pipeline.storage import StorageError
 
@@ -42,7 +43,7 @@ def compact(config: CompactConfig) -> dict[str, Any]:
     if not config.to or base.folder == files.folder:
         raise ConfigError("--to must be the name of a new dataset")
     marker = artifacts.read_marker(base.marker, f"run `tagreel build --dataset {config.dataset}` first")
-    excluded, dedup_digest = artifacts.read_exclusions(base)
+    excluded, dedup_digest = read_exclusions(base)
     if not dedup_digest:
         raise ConfigError(f"dataset '{config.dataset}' has no exclusions: run `tagreel dedup` first")
     inputs = {"dataset": marker["digest"], "dedup": dedup_digest}

@@ -37,7 +37,7 @@ class DatasetLabels:
     dropped: dict[str, int]
     """Label that the label space left out → videos that it had."""
     num_unused_labels: int | None
-    """Seed labels that no video of the source matched; None where the source is gone."""
+    """Seed labels that no video of the source matched; None where the source is gone or another one."""
     unused_labels: list[str] | None
     """The first of them."""
     num_shared_hashtags: int | None
@@ -84,9 +84,10 @@ def _marker(root: str, dataset: str) -> dict[str, Any]:
 
 
 def _source(root: str, base: dict[str, Any]) -> dict[str, Any]:
-    """source.json of what a dataset was built from; empty where it is gone (a dataset may be copied without it)."""
+    """source.json of what a dataset was built from; empty where it is gone, or another source has its name by now."""
     path = artifacts.source_files(root, base["config"]["source"]["name"]).marker
-    return storage.read_json(path) if storage.exists(path) else {}
+    source = storage.read_json(path) if storage.exists(path) else {}
+    return source if source.get("digest") == base["input_digests"]["source"] else {}
 
 
 def _label_space_counts(space: dict[str, Any]) -> dict[str, Any]:
@@ -116,7 +117,7 @@ def _labels_per_video(files: DatasetFiles, marker: dict[str, Any]) -> dict[int, 
 def _label_lists(files: DatasetFiles, marker: dict[str, Any]) -> Iterator[pa.ChunkedArray]:
     """Label ids of the videos in the shards, part by part: a subset's manifest lists just these, a base's tries others too."""
     if marker.get("base"):
-        for path in storage.listing(storage.join(files.manifest, "part-*.parquet")):
+        for path in storage.parts_in(files.manifest):
             yield storage.read_parquet(path, ["label_ids"])["label_ids"]
     else:
         for shard in artifacts.shard_paths(files, marker):

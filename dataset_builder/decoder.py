@@ -27,12 +27,11 @@ import numpy as np
 from dataset_builder.transcode import Request, StoredVideo, transcode
 from dedup.census import Signature
 from pipeline import config as configs
-from pipeline.config import ConfigError, ExecutionConfig, StorageConfig
+from pipeline.config import ExecutionConfig, StorageConfig
 from pipeline.video import VideoError
 
 MODULE = "dataset_builder.decoder"  # what a child runs
 OUT_OF_MEMORY = 77  # exit status of a child that could not get more memory
-MIN_MEMORY_MB = 512  # the interpreter and its libraries alone take 400 of address space
 START_TIMEOUT_S = 120.0  # a cold network file system may take long to import from
 CHUNK = 1 << 20
 SIGNATURE_ARRAYS = {"codes64": "<u8", "quality": "u1", "codes256": "<u8"}
@@ -69,8 +68,6 @@ class Decoder:
     """One child process and the limits it works under."""
 
     def __init__(self, *, timeout_s: float, memory_mb: int) -> None:
-        if memory_mb < MIN_MEMORY_MB:
-            raise ConfigError(f"--execution.decode-memory-mb must be at least {MIN_MEMORY_MB}, not {memory_mb}")
         self._timeout_s, self._memory_mb = timeout_s, memory_mb
         self._child: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()

@@ -18,7 +18,7 @@ from dataset_builder.choose import Choice, Stages
 from dataset_builder.label_space import LabelledVideos, concat_videos
 from pipeline import artifacts, execute, progress, storage
 from pipeline.artifacts import DatasetFiles
-from pipeline.config import ConfigError, ExecutionConfig
+from pipeline.config import ExecutionConfig
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,6 @@ def read_manifest(files: DatasetFiles) -> Manifest | None:
 
 def equal_parts(num_rows: int, rows_per_part: int) -> np.ndarray:
     """Bounds (int64 [parts + 1]) of parts of `rows_per_part` rows, the last one shorter."""
-    if rows_per_part < 1:
-        raise ConfigError(f"--storage.samples-per-shard must be at least 1, not {rows_per_part}")
     return np.append(np.arange(0, num_rows, rows_per_part), num_rows)
 
 

@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from dataset_builder.decoder import decode
@@ -27,7 +29,8 @@ from dataset_builder.uploads import read_upload
 from dedup import census
 from pipeline import artifacts, execute, storage
 from pipeline.artifacts import DatasetFiles
-from pipeline.config import ConfigError, ExecutionConfig, StorageConfig
+from pipeline.config import ExecutionConfig, StorageConfig
+from pipeline.storage import StorageError
 from pipeline.video import VideoError
 
 PARTS = (".tar", ".sig.parquet", ".parquet", ".json")  # of a shard; the last one says that the others are whole
@@ -41,7 +44,7 @@ class ShardJob:
     label_names: list[str]
     storage: StorageConfig
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
-    """Limits of the process that decodes, and whether private addresses may be read."""
+    """Who runs the parts, limits of the process that decodes, and whether private addresses may be read."""
     retry_failed: bool = False
     """Try the quarantined videos of finished shards again."""
     of_target: bool = False
@@ -67,9 +70,30 @@ class Sample:
         return self.entry["status"] == "ok"
 
 
-def write_shards(job: ShardJob, num_shards: int, execution: ExecutionConfig) -> list[dict[str, Any]]:
-    """Write all shards of a dataset; returns their sidecars. Shards that have one are skipped."""
-    return execute.run_parts(write_shard, range(num_shards), execution, desc="shards", shared=job)
+def write_shards(job: ShardJob, num_shards: int) -> list[dict[str, Any]]:
+    """Write all shards of a dataset; returns their sidecars, `label_counts` as `LabelCounts`. Whole shards are skipped.
+
+    Raises: StorageError when workers wrote where this process does not look.
+    """
+    sidecars = execute.run_parts(write_and_pack, range(num_shards), job.execution, desc="shards", shared=job)
+    there = {os.path.basename(path) for path in storage.names_in(job.files.shards, "*.json")}
+    paths = map(job.files.shard, range(num_shards))
+    if missing := [path for path in paths if f"{os.path.basename(path)}.json" not in there]:
+        raise StorageError(
+            f"{len(missing):,} of {num_shards:,} shards were written, but are not here, e.g. '{missing[0]}.tar': --root must be "
+            "a folder or URL that every node sees as the same (a shared file system, an object store)"
+        )
+    return sidecars
+
+
+def write_and_pack(index: int, job: ShardJob) -> dict[str, Any]:
+    """A sidecar for the driver, which keeps tens of thousands: a dict of a thousand labels would take 100 bytes for each."""
+    sidecar = write_shard(index, job)
+    counts = sidecar["label_counts"]
+    return {
+        **sidecar,
+        "label_counts": (np.array([*map(int, counts)], np.int32), np.array([*counts.values()], np.int32)),
+    }
 
 
 def write_shard(index: int, job: ShardJob) -> dict[str, Any]:
@@ -196,48 +220,3 @@ def _finish_moving(path: str) -> None:
     elif storage.exists(path + NEXT + ".tar"):  # the first to be written: there may be more
         for part in PARTS:
             storage.remove(path + NEXT + part)
-
-
-def reopened(files: DatasetFiles, marker: dict[str, Any] | None, retry_failed: bool) -> dict[str, Any] | None:
-    """The marker of a whole dataset; None, and the dataset is whole no more, where quarantined videos are tried again."""
-    if marker is None or not (retry_failed and marker["quarantined"]):
-        return marker
-    storage.remove(files.marker)
-    return None
-
-
-# ------------------------------------------------------------------------------------------------- the dataset
-
-
-def describe_dataset(job: ShardJob, kind: str, sidecars: list[dict[str, Any]]) -> dict[str, Any]:
-    """Content of dataset.json from the sidecars; ConfigError when no video could be stored."""
-    quarantined, label_counts = Counter(), Counter()
-    for sidecar in sidecars:
-        quarantined.update(sidecar["quarantined"])
-        label_counts.update(sidecar["label_counts"])
-    if not any(sidecar["written"] for sidecar in sidecars):
-        raise ConfigError(
-            f"dataset '{job.files.name}': none of the videos could be stored ({dict(quarantined)}). "
-            "Check video_uri in the posts (--source.uri-prefix) or path in the target's tables, and build again with --force"
-        )
-    shards = [
-        {
-            "path": f"shards/{job.files.name}-{i:06d}",
-            "num_videos": s["written"],
-            "bytes": s["bytes"],
-            "sha256": s["sha256"],
-        }
-        for i, s in enumerate(sidecars)
-    ]
-    labels = [{"id": i, "name": name, "num_videos": label_counts[str(i)]} for i, name in enumerate(job.label_names)]
-    return {
-        "name": job.files.name,
-        "kind": kind,
-        "num_videos": sum(s["written"] for s in sidecars),
-        "minutes": round(sum(s["duration_s"] for s in sidecars) / 60, 3),
-        "num_bytes": sum(s["bytes"] for s in sidecars),
-        "num_copied": sum(s["copied"] for s in sidecars),
-        "labels": labels,
-        "quarantined": dict(sorted(quarantined.items())),
-        "shards": shards,
-    }

@@ -95,7 +95,8 @@ def _read_tar(path: str) -> tuple[list[StoredSample], int, str]:
             while hashed.read(CHUNK):  # what follows the end-of-archive mark
                 pass
     except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
-        raise StorageError(f"cannot read '{path}': {error.strerror or error}") from error
+        reason = f"{error.strerror or error}: name a shard's tar, DATASET/shards/DATASET-000000.tar"
+        raise StorageError(f"cannot read '{path}': {reason}") from error
     except (tarfile.TarError, EOFError) as error:
         raise StorageError(f"'{path}' is not a whole tar: {error}") from error
     return samples, hashed.num_bytes, hashed.sha256.hexdigest()

@@ -12,27 +12,25 @@ from typing import Any
 import numpy as np
 
 from dataset_builder.candidates import stored_videos
-from dataset_builder.choose import check_sampling, choose_videos
-from dataset_builder.label_space import LabelSpace, read_label_space, write_label_space
-from dataset_builder.manifest import Manifest, say_stages, write_chosen
-from pipeline import artifacts, progress
+from dataset_builder.choose import choose_videos
+from dataset_builder.dataset import describe, say_whole
+from dataset_builder.label_space import read_label_space, write_label_space
+from dataset_builder.manifest import say_stages, write_chosen
+from pipeline import artifacts
 from pipeline.artifacts import DatasetFiles
-from pipeline.config import BuildConfig, ConfigError
+from pipeline.config import BuildConfig
+from pipeline.exclusions import read_exclusions
 
 
 def draw_subset(config: BuildConfig) -> dict[str, Any]:
     """Draw `config.dataset` from `config.base`; returns the content of its dataset.json."""
-    check_sampling(config.sampling)
     base, files = (artifacts.dataset_files(config.root, name) for name in (config.base, config.dataset))
-    if base.folder == files.folder:
-        raise ConfigError(f"--base and --dataset are both '{config.dataset}': give the subset another name")
     remedy = f"build it first (tagreel build --dataset {config.base})"
     base_marker = artifacts.read_marker(base.marker, remedy)
-    excluded, dedup_digest = artifacts.read_exclusions(base)
+    excluded, dedup_digest = read_exclusions(base)
     digests = {"base": base_marker["digest"], "dedup": dedup_digest}
     if done := artifacts.open_stage(files.folder, files.marker, config, digests):
-        progress.say(f"dataset '{config.dataset}' is whole: {done['num_videos']:,} videos")
-        return done
+        return say_whole(files, done)
 
     base_space = read_label_space(base)
     candidates = stored_videos(base, base_marker, base_space.names, excluded)
@@ -44,8 +42,10 @@ def draw_subset(config: BuildConfig) -> dict[str, Any]:
     manifest, durations_s = write_chosen(files, choice, stages, bounds, config.sampling.square_root, config.execution)
     say_stages(stages)
     shards = _shards(base, base_marker, np.diff(choice.ends))
-    described = _describe(files, space, manifest, shards, sum(durations_s))
-    return artifacts.seal(files.folder, files.marker, stages, base=base.name, **described)
+    described = describe(
+        files, space.kind, space.names, manifest.label_counts, shards, duration_s=sum(durations_s), quarantined={}
+    )
+    return say_whole(files, artifacts.seal(files.folder, files.marker, stages, base=base.name, **described))
 
 
 def _shards(base: DatasetFiles, marker: dict[str, Any], taken: np.ndarray) -> list[dict[str, Any]]:
@@ -55,23 +55,6 @@ def _shards(base: DatasetFiles, marker: dict[str, Any], taken: np.ndarray) -> li
         for shard, count in zip(marker["shards"], taken, strict=True)
         if count
     ]
-
-
-def _describe(
-    files: DatasetFiles, space: LabelSpace, manifest: Manifest, shards: list[dict[str, Any]], duration_s: float
-) -> dict[str, Any]:
-    """Content of dataset.json; `duration_s` is of what a reader is to see of the videos."""
-    counts = zip(space.names, manifest.label_counts, strict=True)
-    return {
-        "name": files.name,
-        "kind": space.kind,
-        "num_videos": manifest.num_videos,
-        "minutes": round(duration_s / 60, 3),
-        "num_bytes": sum(shard["bytes"] for shard in shards),
-        "labels": [{"id": i, "name": name, "num_videos": count} for i, (name, count) in enumerate(counts)],
-        "quarantined": {},
-        "shards": shards,
-    }
 
 
 def _relative(base: DatasetFiles, path: str) -> str:

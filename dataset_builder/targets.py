@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from dataset_builder.checks import check
+from dataset_builder.dataset import describe_shards, reopened, say_whole
 from dataset_builder.label_space import VIDEOS, LabelledVideos, LabelSpace, labelled_videos, write_label_space
 from dataset_builder.manifest import write_manifest
 from dataset_builder.match import video_id
 from dataset_builder.post_rows import folder_of, resolve_uris
 from dataset_builder.posts import posts_digest
 from dataset_builder.sampling import label_counts
-from dataset_builder.shard import ShardJob, describe_dataset, reopened, write_shards
+from dataset_builder.shard import ShardJob, write_shards
 from pipeline import artifacts, progress, storage
 from pipeline.cli import run_stage
 from pipeline.config import ConfigError, TargetConfig
@@ -38,6 +40,7 @@ class SplitTable:
 
 def build_target(config: TargetConfig) -> dict[str, dict[str, Any]]:
     """Build both splits of `config.target`; returns their dataset.json by split."""
+    check(config)
     tables = {split: _read_split(getattr(config, split), split) for split in SPLITS}
     names = _check_splits(tables)
     digests = {split: table.digest for split, table in tables.items()}
@@ -50,19 +53,19 @@ def _build_split(
     files = artifacts.target_files(config.root, config.target, split)
     done = artifacts.open_stage(files.folder, files.marker, config, digests)
     if done := reopened(files, done, config.retry_failed):
-        progress.say(f"target '{files.name}' is whole: {done['num_videos']:,} videos")
-        return done
+        return say_whole(files, done)
     videos = _labelled(table, names)
     space = _label_space(files.name, videos, names)
     write_label_space(files, space)
     weights = np.ones(len(videos), dtype=np.float32)
     num_shards = write_manifest(files, videos, weights, rows_per_part=config.storage.samples_per_shard)
     job = ShardJob(files, names, config.storage, config.execution, config.retry_failed, of_target=True)
-    described = describe_dataset(job, space.kind, write_shards(job, num_shards, config.execution))
+    described = describe_shards(files, space.kind, names, write_shards(job, num_shards))
     shards = {"in": len(videos), "kept": described["num_videos"], "dropped": described["quarantined"]}
     for stage, counts in (("rows", table.counts), ("shards", shards)):
         progress.say_counts(f"{files.name} {stage}", counts["in"], counts["kept"], counts["dropped"])
-    return artifacts.seal(files.folder, files.marker, {"rows": table.counts, "shards": shards}, **described)
+    counts = {"rows": table.counts, "shards": shards}
+    return say_whole(files, artifacts.seal(files.folder, files.marker, counts, **described))
 
 
 def _labelled(table: SplitTable, names: list[str]) -> LabelledVideos:

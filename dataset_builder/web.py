@@ -51,7 +51,7 @@ def get(url: str, *, max_bytes: int, private: bool = False) -> bytes:
     deadline = time.monotonic() + TOTAL_TIMEOUT_S
     for _ in range(MAX_REDIRECTS + 1):
         parts = checked_url(url)
-        connection = _connection(parts, private)
+        connection = _connection(parts, private, deadline)
         # Time-outs of a socket begin anew with every byte: only this ends an answer that trickles in for ever.
         guard = threading.Timer(max(0.0, deadline - time.monotonic()), _cut, [connection.sock])
         guard.start()
@@ -59,18 +59,24 @@ def get(url: str, *, max_bytes: int, private: bool = False) -> bytes:
             answer = _request(connection, parts)
             if answer.status not in REDIRECTS:
                 body = _body(answer, max_bytes)
-                if time.monotonic() < deadline:  # after it, the end may be that of the guard
-                    return body
-                raise WebError(f"not there after {TOTAL_TIMEOUT_S:g} s")
+                _check_time(deadline)  # after it, the end may be that of the guard
+                return body
             url = urljoin(url, answer.getheader("Location", ""))
-        except WebError:
-            raise
         except (http.client.HTTPException, OSError) as error:
-            raise WebError(f"{type(error).__name__}: {error}") from error
+            _check_time(deadline)
+            raise error if isinstance(error, WebError) else WebError(f"{type(error).__name__}: {error}") from error
         finally:
             guard.cancel()
             connection.close()
     raise VideoError("unreadable", f"more than {MAX_REDIRECTS} redirects")
+
+
+def _check_time(deadline: float) -> float:
+    """Seconds left; VideoError when there are none, because a server that was so slow is not asked again."""
+    left_s = deadline - time.monotonic()
+    if left_s <= 0:
+        raise VideoError("unreadable", f"not there after {TOTAL_TIMEOUT_S:g} s")
+    return left_s
 
 
 # ----------------------------------------------------------------------------------------------------- the URL
@@ -136,11 +142,11 @@ def is_public(address: Address) -> bool:
 # ---------------------------------------------------------------------------------------------------- the wire
 
 
-def _connection(parts: SplitResult, private: bool) -> http.client.HTTPConnection:
+def _connection(parts: SplitResult, private: bool, deadline: float) -> http.client.HTTPConnection:
     """A connection, already open, to an address that was checked."""
     is_tls = parts.scheme == "https"
     host, port = _ascii(parts.hostname), parts.port or (443 if is_tls else 80)
-    plain = _open_socket(public_addresses(host, port, private), port)
+    plain = _open_socket(public_addresses(host, port, private), port, deadline)
     plain.settimeout(READ_TIMEOUT_S)
     if not is_tls:
         connection = http.client.HTTPConnection(host, port)
@@ -151,11 +157,12 @@ def _connection(parts: SplitResult, private: bool) -> http.client.HTTPConnection
     return connection
 
 
-def _open_socket(addresses: list[str], port: int) -> socket.socket:
+def _open_socket(addresses: list[str], port: int, deadline: float) -> socket.socket:
     failures = []
-    for address in addresses:
+    for address in addresses:  # of which a hostile name server may give hundreds
+        timeout_s = min(CONNECT_TIMEOUT_S, _check_time(deadline))
         try:
-            return socket.create_connection((address, port), timeout=CONNECT_TIMEOUT_S)
+            return socket.create_connection((address, port), timeout=timeout_s)
         except OSError as error:
             failures.append(error)
     raise WebError(str(failures[-1])) from failures[-1]

@@ -145,9 +145,13 @@ class DatasetFiles:
         """Written after the last part of the manifest: its existence means that the manifest is whole."""
         return storage.join(self.folder, "manifest.json")
 
+    @property
+    def shards(self) -> str:
+        return storage.join(self.folder, "shards")
+
     def shard(self, index: int) -> str:
         """Path of a shard without its suffix: + .tar, .json (sidecar, last), .parquet (index), .sig.parquet."""
-        return storage.join(self.folder, "shards", f"{self.name}-{index:06d}")
+        return storage.join(self.shards, f"{self.name}-{index:06d}")
 
     @property
     def exclusions(self) -> str:
@@ -189,29 +193,38 @@ class RunFiles:
 
 
 def source_files(root: str, source: str) -> SourceFiles:
-    return SourceFiles(storage.join(root, "sources", source))
+    return SourceFiles(storage.join(root, "sources", _checked_name("source", source)))
 
 
 def dataset_files(root: str, dataset: str) -> DatasetFiles:
-    return DatasetFiles(storage.join(root, "datasets", dataset), dataset)
+    return DatasetFiles(storage.join(root, "datasets", _checked_name("dataset", dataset)), dataset)
 
 
 def target_files(root: str, target: str, split: str) -> DatasetFiles:
     """`split` is "train" or "test"."""
-    return DatasetFiles(storage.join(root, "targets", target, split), f"{target}-{split}")
+    return DatasetFiles(storage.join(root, "targets", _checked_name("target", target), split), f"{target}-{split}")
 
 
 def run_files(root: str, run: str) -> RunFiles:
-    return RunFiles(storage.join(root, "runs", run))
+    return RunFiles(storage.join(root, "runs", _checked_name("run", run)))
 
 
 def sweep_folder(root: str, sweep: str) -> str:
-    return storage.join(root, "sweeps", sweep)
+    return storage.join(root, "sweeps", _checked_name("sweep", sweep))
 
 
 def label_report(root: str, name: str) -> str:
     """Path of a report on label spaces without its suffix: + .json, .html."""
-    return storage.join(root, "reports", "labels", name)
+    return storage.join(root, "reports", "labels", _checked_name("report", name))
+
+
+def _checked_name(kind: str, name: str) -> str:
+    """A name is one folder or file: `--force` removes it, so it must not lead elsewhere."""
+    if not name or name.startswith(".") or {"/", "\\"} & {*name} or not name.isprintable():
+        raise ConfigError(
+            f"the name of a {kind} cannot be {name!r}: it must not be empty, begin with '.' or hold a slash"
+        )
+    return name
 
 
 # ------------------------------------------------------------------------------------------------- seals
@@ -230,18 +243,28 @@ def open_stage(folder: str, marker: str, config: Any, input_digests: dict[str, s
     begun = storage.join(folder, "config.json")
     if storage.exists(begun):
         found = storage.read_json(begun)
-        changed = configs.differences({k: found[k] for k in asked}, asked)
-        if changed:
-            raise ConfigError(
-                f"'{folder}' was made with another configuration or from other inputs:\n  "
-                + "\n  ".join(changed)
-                + "\nGive this one another name, or pass --force to discard what is there."
-            )
+        _refuse_changes(folder, {k: found[k] for k in asked}, asked)
         return storage.read_json(marker) if storage.exists(marker) else None
     storage.write_json(
         begun, {**asked, "config_digest": configs.digest(asked["config"]), "resolved": configs.to_dict(config)}
     )
     return None
+
+
+def check_config(folder: str, config: Any) -> None:
+    """ConfigError as from `open_stage`, for a stage that has hours of work to do before its inputs are known."""
+    begun = storage.join(folder, "config.json")
+    if not getattr(config, "force", False) and storage.exists(begun):
+        _refuse_changes(folder, {"config": storage.read_json(begun)["config"]}, {"config": configs.determining(config)})
+
+
+def _refuse_changes(folder: str, found: dict[str, Any], asked: dict[str, Any]) -> None:
+    if changed := configs.differences(found, asked):
+        raise ConfigError(
+            f"'{folder}' was made with another configuration or from other inputs:\n  "
+            + "\n  ".join(changed)
+            + "\nGive this one another name, or pass --force to discard what is there."
+        )
 
 
 def seal(folder: str, marker: str, counts: dict[str, Any], **content: Any) -> dict[str, Any]:
@@ -276,16 +299,3 @@ def shard_path(folder: str, relative: str) -> str:
 def shard_paths(files: DatasetFiles, marker: dict[str, Any]) -> list[str]:
     """Paths, without suffix, of a dataset's shards; `marker` is the content of its dataset.json."""
     return [shard_path(files.folder, shard["path"]) for shard in marker["shards"]]
-
-
-def read_exclusions(files: DatasetFiles) -> tuple[set[str], str]:
-    """Excluded video_ids of a dataset and the digest of the dedup that found them ("" where no dedup was run).
-
-    Raises ConfigError when a dedup was begun and is not finished: training on half a list would be silent contamination.
-    """
-    if storage.exists(files.dedup_marker):
-        excluded = storage.read_parquet(files.exclusions, columns=["video_id"])["video_id"].to_pylist()
-        return set(excluded), storage.read_json(files.dedup_marker)["digest"]
-    if storage.exists(storage.join(files.dedup, "config.json")) or storage.exists(files.exclusions):
-        raise ConfigError(f"the dedup of dataset '{files.name}' was begun and not finished: run `tagreel dedup` again")
-    return set(), ""

@@ -62,6 +62,9 @@ def guarded(function: Callable[[], object]) -> int:
     except (ConfigError, StorageError) as error:
         print("\n".join([f"tagreel: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
         return EXIT_BAD_INPUT
+    except BrokenPipeError:  # who reads the output has seen enough (`| head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except KeyboardInterrupt:
         print("tagreel: interrupted; the same command goes on from here", file=sys.stderr)
         return 130

@@ -30,6 +30,11 @@ NOT_IN_DIGEST = frozenset(
 )
 
 
+X264Preset = Literal[
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow", "placebo"
+]
+
+
 class ConfigError(ValueError):
     """What the user asked for cannot be done as written; the message names the field and the remedy."""
 
@@ -51,7 +56,7 @@ class ExecutionConfig:
     decode_memory_mb: int = 2048
     """Address space of the child process that decodes; an upload that needs more is quarantined (`out_of_memory`)."""
     private_urls: bool = False
-    """Also read http(s) URLs that lead to private, loopback or link-local addresses."""
+    """Also read http(s) URLs that lead to private, loopback or link-local addresses, and hdfs URLs that name a server."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class SourceConfig:
     caption_hashtags: bool = True
     """Also take #hashtags written inside the caption text."""
     uri_prefix: str = ""
-    """Put before every video_uri that is neither absolute nor a URL (default: the folder of the posts file)."""
+    """Put before every video_uri that is neither absolute nor a URL; empty takes the folder of the posts file."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +100,14 @@ class StorageConfig:
     samples_per_shard: int = 1000
     """Videos attempted per tar."""
     short_side_px: int = 128
-    """Short side of the stored video, in pixels."""
+    """Short side of the stored video, in pixels (even)."""
     max_fps: float = 30.0
     """Stored frame rate: that of the upload, at most this."""
     gop: int = 16
     """Frames between keyframes of the stored video (closed GOP): what makes random clips cheap."""
     crf: int = 20
-    """x264 quality of the stored video."""
-    preset: str = "veryfast"
+    """x264 quality of the stored video: 0 (lossless) to 51; smaller is better and larger."""
+    preset: X264Preset = "veryfast"
     """x264 preset of the stored video."""
     max_duration_s: float = 120.0
     """Longer uploads are quarantined (`too_long`)."""
@@ -178,7 +183,8 @@ class BuildConfig:
     dataset: str = "source"
     """Name of the dataset to write."""
     base: str | None = None
-    """Draw the dataset from this finished dataset instead of from posts: no video is read again, no tar copied."""
+    """Draw the dataset from this finished dataset instead of from posts: no video is read again, no tar copied; options of
+    `source` and `storage` are then without effect."""
     source: SourceConfig = field(default_factory=SourceConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     storage: StorageConfig = field(default_factory=StorageConfig)

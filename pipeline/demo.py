@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pipeline import artifacts, launch, presets, progress, storage
 from pipeline.cli import run_stage
 from pipeline.config import SweepConfig, TargetConfig
+from pipeline.exclusions import read_exclusions
 from pipeline.world import WorldConfig, WorldSummary, write_world
 
 
@@ -95,7 +96,7 @@ def planted_duplicates(world: WorldSummary, sweep: SweepConfig) -> list[str]:
     files = artifacts.dataset_files(sweep.root, sweep.build.dataset)
     uris = storage.read_parquet_parts(files.manifest, ["video_id", "uri"]).to_pydict()
     uri_of = dict(zip(uris["video_id"], uris["uri"], strict=True))
-    excluded = {uri_of[video_id] for video_id in artifacts.read_exclusions(files)[0]}
+    excluded = {uri_of[video_id] for video_id in read_exclusions(files)[0]}
     truth = storage.read_parquet(str(world.truth_path), ["video_uri", "kind", "transform"]).to_pylist()
     in_dataset = set(uri_of.values())
     planted = [row for row in truth if row["kind"] == "duplicate" and row["video_uri"] in in_dataset]

@@ -50,6 +50,16 @@ def listing(pattern: str) -> list[str]:
         return sorted(path if is_local(pattern) else filesystem.unstrip_protocol(path) for path in paths)
 
 
+def names_in(folder: str, pattern: str) -> list[str]:
+    """`listing` of the files in one folder whose names match; its own path is no pattern, whatever is in it."""
+    return listing(join(glob.escape(folder), pattern))
+
+
+def parts_in(folder: str) -> list[str]:
+    """All `part-*.parquet` of a folder, in name order."""
+    return names_in(folder, "part-*.parquet")
+
+
 def _filesystem(path: str) -> tuple[fsspec.AbstractFileSystem, str]:
     # What other processes wrote must be seen: no cache of what a folder held when it was last listed.
     return fsspec.core.url_to_fs(path, use_listings_cache=False)
@@ -248,7 +258,7 @@ def write_parquet(path: str, table: pa.Table, schema: pa.Schema | None = None) -
 
 def read_parquet_parts(folder: str, columns: list[str] | None = None) -> pa.Table:
     """All `part-*.parquet` of a folder as one table, in name order."""
-    paths = listing(join(folder, "part-*.parquet"))
+    paths = parts_in(folder)
     if not paths:
         raise StorageError(f"no part-*.parquet in '{folder}'")
     return pa.concat_tables([read_parquet(path, columns) for path in paths])

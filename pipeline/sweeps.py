@@ -55,7 +55,7 @@ def _points(config: SweepConfig, build: BuildConfig, size: int, seed: int) -> li
     if size:
         run = f"{build.dataset}-{size}-s{seed}"
         sampling = dataclasses.replace(build.sampling, num_videos=size, seed=seed)
-        subset = dataclasses.replace(build, dataset=run, base=build.dataset, sampling=sampling)
+        subset = dataclasses.replace(build, dataset=run, base=build.dataset, sampling=sampling, retry_failed=False)
         recipe = dataclasses.replace(config.pretrain.recipe, seed=seed)
         pretrain = dataclasses.replace(config.pretrain, root=config.root, run=run, dataset=run, recipe=recipe)
     return [

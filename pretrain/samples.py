@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from pipeline import artifacts, storage
 from pipeline.artifacts import DatasetFiles
 from pipeline.config import ConfigError
+from pipeline.exclusions import read_exclusions
 from pipeline.storage import StorageError
 
 INDEX_COLUMNS = ["key", "video_offset", "video_size", "num_frames", "fps", "height", "width"]
@@ -73,7 +74,7 @@ class Samples:
 def open_samples(files: DatasetFiles, remedy: str) -> Samples:
     """Samples of a finished dataset or target split; `remedy` is the command that makes it, for the message."""
     marker = artifacts.read_marker(files.marker, remedy)
-    excluded, exclusions_digest = artifacts.read_exclusions(files)
+    excluded, exclusions_digest = read_exclusions(files)
     shards = artifacts.shard_paths(files, marker)
     manifest = storage.read_parquet_parts(files.manifest, ["video_id", "start_s", "end_s", "label_ids", "weight"])
     stored = _stored(shards)

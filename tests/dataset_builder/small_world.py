@@ -80,7 +80,7 @@ def make_job(folder: Path | str, uris: list[str], storage: StorageConfig = TINY_
     files = artifacts.DatasetFiles(str(folder), "d")
     nulls = pa.nulls(len(uris), pa.float32())
     table = pa.table([pa.array([video_id(uri) for uri in uris]), pa.array(uris), nulls, nulls], schema=VIDEOS)
-    lists = pa.array([LABEL_NAMES, *([LABEL_NAMES[i % 2]] for i in range(1, len(uris)))])
-    videos = labelled_videos(table, lists, LABEL_NAMES)
+    lists = [LABEL_NAMES if i == 0 else [LABEL_NAMES[i % 2]] for i in range(len(uris))]
+    videos = labelled_videos(table, pa.array(lists, pa.list_(pa.string())), LABEL_NAMES)
     write_manifest(files, videos, np.ones(len(uris), np.float32), rows_per_part=1000)
-    return ShardJob(files, LABEL_NAMES, storage, **{"execution": HERE, **changes})
+    return ShardJob(files, storage=storage, **{"label_names": LABEL_NAMES, "execution": HERE, **changes})

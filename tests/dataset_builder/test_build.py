@@ -13,7 +13,8 @@ from dataset_builder import manifest
 from dataset_builder.build import build, main
 from dataset_builder.label_space import FEW_VIDEOS, VIDEOS, keep_labels, labelled_videos
 from pipeline import artifacts, storage
-from pipeline.config import ConfigError, ExecutionConfig, SamplingConfig, SourceConfig
+from pipeline.config import ConfigError, ExecutionConfig, SamplingConfig, SourceConfig, StorageConfig
+from pipeline.exclusions import read_exclusions
 from tests.dataset_builder.small_world import build_config, files_in, make_world, write_posts
 
 NUM_VIDEOS = 13
@@ -186,7 +187,10 @@ def exclude(root, ids):
     rows = pa.table({"video_id": ids})
     storage.write_parquet(files.exclusions, rows)
     storage.write_json(storage.join(files.dedup, "config.json"), {})
-    storage.write_json(files.dedup_marker, {"digest": "dedup-digest"})
+    storage.write_json(
+        files.dedup_marker,
+        {"digest": "dedup-digest", "input_digests": {"dataset": storage.read_json(files.marker)["digest"]}},
+    )
 
 
 @pytest.mark.parametrize("strategy", ["random", "tail_preserving"])
@@ -258,6 +262,24 @@ def test_more_videos_than_there_are_keeps_all_and_says_so(world, base, capsys):
     assert "10,000 videos asked for, only 13 qualify" in capsys.readouterr().out
 
 
+def test_a_subset_that_was_drawn_before_a_dedup_is_refused(world, base):
+    """Trained on as it is, it would hold videos that the dedup found to overlap a target."""
+    files = {name: artifacts.dataset_files(str(base), name) for name in ("d", "s", "ss")}
+    subset(world, base, "s", 7)
+    build(build_config(world, base, "ss", base="s", sampling=SamplingConfig(min_videos=1, num_videos=3)))
+    assert read_exclusions(files["ss"]) == (set(), "")
+    exclude(base, sorted(manifest_ids(base, "ss"))[:1])
+    for name in ("s", "ss"):
+        with pytest.raises(ConfigError, match=r"'s' was drawn from 'd' before the last dedup of 'd'.* --force"):
+            read_exclusions(files[name])
+
+
+def test_a_root_whose_name_looks_like_a_pattern(world, tmp_path):
+    root = tmp_path / "root[1]"
+    assert build(build_config(world, root))["num_videos"] == 13
+    assert build(build_config(world, root, dataset="s", base="d"))["num_videos"] == 13
+
+
 # --------------------------------------------------------------------------------------------------- bad input
 
 
@@ -277,6 +299,15 @@ def test_more_videos_than_there_are_keeps_all_and_says_so(world, base, capsys):
 def test_bad_configurations_are_named(world, tmp_path, changes, message):
     with pytest.raises(ConfigError, match=message):
         build(build_config(world, tmp_path, **changes))
+
+
+def test_another_config_is_refused_before_the_posts_are_read(world, built):
+    other = build_config(
+        world, built[0], storage=StorageConfig(crf=30), source=SourceConfig("new", posts="nowhere.csv")
+    )
+    with pytest.raises(ConfigError, match=r"storage.crf: 20 → 30"):
+        build(other)
+    assert not (built[0] / "sources/new").exists()
 
 
 def test_the_command_line_builds_and_reports_errors_by_status(world, tmp_path, capsys):

@@ -19,7 +19,6 @@ from dataset_builder.decoder import Decoder
 from dataset_builder.transcode import Request, transcode
 from dedup import census
 from pipeline import video
-from pipeline.config import ConfigError
 from pipeline.video import VideoError
 from tests.dataset_builder.small_world import TINY_STORAGE, write_mp4
 
@@ -144,11 +143,6 @@ def test_an_upload_larger_than_the_childs_memory_is_a_reason(clip):
     assert reason(child, bytes(300 << 20)) == "out_of_memory"
     assert same(child.decode(clip, REQUEST), transcode(clip, REQUEST))
     child.close()
-
-
-def test_too_little_memory_to_start_is_the_users_to_mend():
-    with pytest.raises(ConfigError, match="decode-memory-mb must be at least 512, not 100"):
-        Decoder(timeout_s=30.0, memory_mb=100)
 
 
 def test_no_zombie_stays(bad_child):

@@ -110,15 +110,20 @@ def test_tables_that_contradict_dataset_json_are_refused(root):
         storage.write_bytes(marker, kept)
 
 
-def test_a_dataset_without_its_source_says_so(root):
+@pytest.mark.parametrize("other", [False, True])
+def test_a_dataset_whose_source_is_gone_or_another_one_says_so(root, other):
     marker = artifacts.source_files(root, "source").marker
     kept = storage.read_bytes(marker)
-    storage.remove(marker)
+    if other:
+        storage.write_json(marker, json.loads(kept) | {"digest": "another", "num_unused_labels": 99})
+    else:
+        storage.remove(marker)
     try:
         found = read_dataset(root, "all")
     finally:
         storage.write_bytes(marker, kept)
-    assert (found.unused_labels, found.num_shared_hashtags, found.shared_hashtags) == (None, None, {})
+    assert (found.unused_labels, found.num_unused_labels, found.num_shared_hashtags) == (None, None, None)
+    assert found.shared_hashtags == {}
 
 
 @pytest.mark.parametrize(

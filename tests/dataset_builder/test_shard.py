@@ -2,18 +2,22 @@
 
 import hashlib
 import json
+import pickle
 import tarfile
+import tracemalloc
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import webdataset
 
+from dataset_builder import shard
+from dataset_builder.dataset import describe_shards
 from dataset_builder.match import video_id
-from dataset_builder.shard import describe_dataset, write_shard
+from dataset_builder.shard import write_shard, write_shards
 from dataset_builder.tar import TarWriter
 from dedup import census
-from pipeline import artifacts, video
+from pipeline import artifacts, storage, video
 from pipeline.config import ConfigError
 from tests.dataset_builder.small_world import LABEL_NAMES as NAMES
 from tests.dataset_builder.small_world import files_in, make_job, write_mp4
@@ -150,7 +154,34 @@ def test_a_shard_that_stops_half_way_leaves_no_file_under_its_name(tmp_path, bro
     assert list((tmp_path / "d/shards").iterdir()) == []
 
 
+def test_what_the_driver_keeps_of_a_shard_is_small(tmp_path):
+    """65,000 shards of a thousand labels each must fit into the driver's memory: 8 bytes a label, and little else."""
+    job, num_labels = make_job(tmp_path / "d", [], label_names=[str(i) for i in range(5000)]), 5000
+    sidecar = {"label_counts": {str(i): i + 1 for i in range(num_labels)}, "written": 1, "quarantined": {}}
+    storage.write_bytes(job.files.shard(0) + ".tar", b"")
+    storage.write_json(
+        job.files.shard(0) + ".json", {**sidecar, "bytes": 1, "sha256": "", "duration_s": 1.0, "copied": 0}
+    )
+    answer = pickle.dumps(write_shards(job, 1))  # as it comes from a worker
+    tracemalloc.start()
+    kept = [pickle.loads(answer)[0] for _ in range(20)]
+    size = tracemalloc.get_traced_memory()[0] / 20
+    tracemalloc.stop()
+    assert size < 8 * num_labels + 4096
+    described = describe_shards(job.files, "kinetics", job.label_names, kept)
+    assert [label["num_videos"] for label in described["labels"]] == [20 * (i + 1) for i in range(num_labels)]
+
+
+def test_shards_that_are_elsewhere_are_missed(tmp_path, monkeypatch):
+    """Nodes whose root is a folder of their own write where the driver does not look."""
+    job = make_job(tmp_path / "d", [])
+    monkeypatch.setattr(shard, "write_shard", lambda index, job: {"label_counts": {}})
+    storage.write_bytes(job.files.shard(0) + ".json", b"{}")
+    with pytest.raises(storage.StorageError, match=r"2 of 3 shards .*d-000001\.tar'.* every node sees"):
+        write_shards(job, 3)
+
+
 def test_a_dataset_of_which_nothing_can_be_stored_is_an_error(tmp_path, broken):
     job = make_job(tmp_path / "d", broken[0][1:])
     with pytest.raises(ConfigError, match=r"none of the videos could be stored .*--source.uri-prefix"):
-        describe_dataset(job, "kinetics", [write_shard(0, job)])
+        describe_shards(job.files, "kinetics", job.label_names, write_shards(job, 1))

@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -292,10 +293,10 @@ def test_a_large_body_is_refused_before_and_while_it_comes(serve, monkeypatch):
 @pytest.mark.parametrize("part", ["header", "body"])
 def test_an_answer_that_trickles_in_ends(serve, monkeypatch, part):
     monkeypatch.setattr(web, "TOTAL_TIMEOUT_S", 0.3)
-    monkeypatch.setattr(uploads, "READ_ATTEMPTS", 1)
-    done = threading.Event()
+    done, asked = threading.Event(), []
 
     def trickle(handler):
+        asked.append(1)
         handler.wfile.write(b"HTTP/1.0 200 OK\r\n" + (b"\r\n" if part == "body" else b"X: "))
         while not done.wait(0.05):
             handler.wfile.write(b"x")
@@ -304,6 +305,23 @@ def test_an_answer_that_trickles_in_ends(serve, monkeypatch, part):
         assert reason(serve(trickle) + "/", private_urls=True) == "unreadable"
     finally:
         done.set()
+    assert len(asked) == 1  # a shard of such URLs must end some day: no second try
+
+
+def test_a_name_with_hundreds_of_dead_addresses_ends(monkeypatch):
+    monkeypatch.setattr(web, "TOTAL_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(web, "public_addresses", lambda *a: [f"93.184.{i}.34" for i in range(250)])
+    waits = []
+
+    def connect(address, timeout):
+        waits.append(timeout)
+        time.sleep(0.02)
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    assert reason("http://many.example/x.mp4") == "unreadable"
+    assert len(waits) <= 10
+    assert max(waits) <= 0.2
 
 
 def test_a_silent_server_ends(serve, monkeypatch):

@@ -11,6 +11,7 @@ from dedup.census import Signature
 from dedup.search import search_part
 from pipeline import artifacts, storage
 from pipeline.config import ConfigError, DedupConfig, ExecutionConfig
+from pipeline.exclusions import read_exclusions
 from tests.dedup.small_world import coded, write_dataset, write_target
 
 RNG = np.random.default_rng(0)
@@ -99,7 +100,7 @@ def test_exclusions_are_exactly_the_planted_overlaps(root):
 def test_readers_see_the_exclusions_and_the_inputs(root):
     marker, rows = run(root)
     files = artifacts.dataset_files(root, "source")
-    assert artifacts.read_exclusions(files) == ({video_id for video_id, _ in rows}, marker["digest"])
+    assert read_exclusions(files) == ({video_id for video_id, _ in rows}, marker["digest"])
     digests = {
         s: storage.read_json(artifacts.target_files(root, "sport", s).marker)["digest"] for s in ("train", "test")
     }
@@ -159,7 +160,7 @@ def test_a_cut_short_run_goes_on_and_a_finished_one_is_skipped(root, monkeypatch
     for target in storage.listing(storage.join(files.dedup, "targets/*/target.json")):
         storage.remove(target)
     with pytest.raises(ConfigError, match="not finished"):
-        artifacts.read_exclusions(files)
+        read_exclusions(files)
     monkeypatch.setattr(search.overlap, "compare", None)  # parts that are on disk must not be computed again
     run(root)
     assert contents(root) == whole
@@ -341,4 +342,4 @@ def test_command_line(root, tmp_path):
     with pytest.raises(SystemExit) as stopped:
         find.main(["--config", str(path), "--targets", "sport"])
     assert stopped.value.code == 0
-    assert "all" in artifacts.read_exclusions(artifacts.dataset_files(root, "source"))[0]
+    assert "all" in read_exclusions(artifacts.dataset_files(root, "source"))[0]

@@ -7,6 +7,7 @@ import pytest
 from dedup import evidence, find, search, tables, within
 from pipeline import artifacts, storage
 from pipeline.config import DedupConfig, ExecutionConfig
+from pipeline.exclusions import read_exclusions
 from tests.dedup.small_world import coded, encode, rescale, texture_video, write_dataset, write_target
 
 RNG = np.random.default_rng(0)
@@ -23,7 +24,7 @@ def run(root: str, mode: str = "drop", **changes) -> tuple[dict, dict[str, str],
     marker = find.find(DedupConfig(root=root, **given))
     files = artifacts.dataset_files(root, "source")
     rows = storage.read_parquet(storage.join(files.dedup, "within.parquet")).to_pylist()
-    return marker, {row["video_id"]: row["target_video_id"] for row in rows}, artifacts.read_exclusions(files)[0]
+    return marker, {row["video_id"]: row["target_video_id"] for row in rows}, read_exclusions(files)[0]
 
 
 @pytest.fixture

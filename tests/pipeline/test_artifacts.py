@@ -7,6 +7,7 @@ import pytest
 
 from pipeline import artifacts, storage
 from pipeline.config import BuildConfig, ConfigError
+from pipeline.exclusions import read_exclusions
 
 
 @pytest.fixture
@@ -34,6 +35,24 @@ def test_another_config_or_input_is_refused_with_the_field_named(stage):
         artifacts.open_stage(*stage, BuildConfig(dataset="d"), {"posts": "2"})
 
 
+def test_a_changed_config_is_refused_before_the_inputs_are_known(stage):
+    artifacts.check_config(stage[0], BuildConfig(dataset="d"))
+    artifacts.open_stage(*stage, BuildConfig(dataset="d"), {"posts": "1"})
+    artifacts.check_config(stage[0], BuildConfig(dataset="d"))
+    changed = BuildConfig(dataset="d", storage=dataclasses.replace(BuildConfig().storage, crf=30))
+    artifacts.check_config(stage[0], dataclasses.replace(changed, force=True))
+    with pytest.raises(ConfigError, match=r"storage.crf: 20 → 30[\s\S]*--force"):
+        artifacts.check_config(stage[0], changed)
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../other", "a/b", "a\\b", ".hidden", "a\nb"])
+def test_a_name_that_leads_elsewhere_is_refused(name):
+    for files in (artifacts.dataset_files, artifacts.source_files, artifacts.run_files, artifacts.label_report):
+        with pytest.raises(ConfigError, match="the name of a "):
+            files("root", name)
+    assert artifacts.dataset_files("root", "naïve data-1.5+x").name == "naïve data-1.5+x"
+
+
 def test_force_discards_what_is_there(stage, tmp_path):
     artifacts.open_stage(*stage, BuildConfig(dataset="d"), {})
     artifacts.seal(*stage, {})
@@ -51,17 +70,21 @@ def test_digest_of_a_seal_follows_its_content(stage):
 
 def test_exclusions_are_none_before_dedup_and_refused_during_it(tmp_path):
     files = artifacts.dataset_files(str(tmp_path), "d")
-    assert artifacts.read_exclusions(files) == (set(), "")
+    assert read_exclusions(files) == (set(), "")
     storage.write_json(storage.join(files.dedup, "config.json"), {})
     with pytest.raises(ConfigError, match="not finished"):
-        artifacts.read_exclusions(files)
+        read_exclusions(files)
     row = dict.fromkeys(artifacts.EXCLUSIONS.names) | {"video_id": "v"}
     storage.write_parquet(files.exclusions, pa.Table.from_pylist([row], artifacts.EXCLUSIONS), artifacts.EXCLUSIONS)
-    storage.write_json(files.dedup_marker, {"digest": "abc"})
-    assert artifacts.read_exclusions(files) == ({"v"}, "abc")
+    storage.write_json(files.dedup_marker, {"digest": "abc", "input_digests": {"dataset": "1"}})
+    storage.write_json(files.marker, {"digest": "1"})
+    assert read_exclusions(files) == ({"v"}, "abc")
+    storage.write_json(files.marker, {"digest": "2"})
+    with pytest.raises(ConfigError, match=r"dataset 'd' has changed since its dedup: .* --force"):
+        read_exclusions(files)
     storage.remove(files.dedup)  # what --force does first; the old list must not pass for no list
     with pytest.raises(ConfigError, match="not finished"):
-        artifacts.read_exclusions(files)
+        read_exclusions(files)
 
 
 @pytest.mark.parametrize("folder", ["data/datasets/small", "s3://bucket/datasets/small"])

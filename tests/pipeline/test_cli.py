@@ -1,5 +1,8 @@
 """One way to read a command line: defaults, --config, options; strict; clear endings."""
 
+import subprocess
+import sys
+
 import pytest
 
 from pipeline import cli
@@ -27,6 +30,15 @@ def test_what_the_user_can_mend_is_one_message_and_status_2(capsys):
         cli.run_stage(BuildConfig, stage, [])
     assert ended.value.code == cli.EXIT_BAD_INPUT
     assert capsys.readouterr().err == "tagreel: posts 'x.csv' has no column video_uri\n"
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly():
+    code = "import sys; from pipeline import cli; sys.exit(cli.guarded(lambda: [print(i, flush=True) for i in range(10**6)]))"
+    program = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    program.stdout.readline()
+    program.stdout.close()
+    assert program.stderr.read() == b""
+    assert program.wait() == 141
 
 
 def test_a_defect_is_not_disguised_as_bad_input():

@@ -23,6 +23,17 @@ def test_round_trip(root, tmp_path):
     assert not storage.exists(path)
 
 
+@pytest.mark.parametrize("root", ["local", "memory://bucket-of-patterns"])
+def test_a_folder_whose_name_looks_like_a_pattern_is_listed(root, tmp_path):
+    root = str(tmp_path) if root == "local" else root
+    for folder in ("run[1]*?", "run1"):
+        for name in ("part-1.parquet", "part-0.parquet", "other"):
+            storage.write_bytes(storage.join(root, folder, name), folder.encode())
+    found = storage.parts_in(storage.join(root, "run[1]*?"))
+    assert [path.rpartition("/")[2] for path in found] == ["part-0.parquet", "part-1.parquet"]
+    assert {storage.read_bytes(path) for path in found} == {b"run[1]*?"}
+
+
 def test_a_short_range_is_an_error(tmp_path):
     path = str(tmp_path / "f")
     storage.write_bytes(path, b"abc")

@@ -12,7 +12,7 @@ def exclude(root, name: str, video_ids: list[str], finished: bool = True) -> Non
     storage.write_json(f"{files.dedup}/config.json", {})
     if finished:
         storage.write_parquet(files.exclusions, table)
-        storage.write_json(files.dedup_marker, {"digest": "e" * 16})
+        storage.write_json(files.dedup_marker, {"digest": "e" * 16, "input_digests": {"dataset": "d" * 16}})
 
 
 def opened(root, name: str):
