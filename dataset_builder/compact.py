@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from dataset_builder.dataset import describe
 from dataset_builder.manifest import manifest_part
 from dataset_builder.tar import TarWriter
 from pipeline import artifacts, progress, storage
@@ -39,9 +40,9 @@ class Job:
 
 def compact(config: CompactConfig) -> dict[str, Any]:
     """Write `config.to`, or skip it when it is whole; returns the content of its dataset.json."""
-    base, files = (artifacts.dataset_files(config.root, name) for name in (config.dataset, config.to))
-    if not config.to or base.folder == files.folder:
+    if config.to in ("", config.dataset):
         raise ConfigError("--to must be the name of a new dataset")
+    base, files = (artifacts.dataset_files(config.root, name) for name in (config.dataset, config.to))
     marker = artifacts.read_marker(base.marker, f"run `tagreel build --dataset {config.dataset}` first")
     excluded, dedup_digest = read_exclusions(base)
     if not dedup_digest:
@@ -157,17 +158,12 @@ def _describe(files: DatasetFiles, marker: dict[str, Any], sidecars: list[dict[s
     ]
     if not any(shard["num_videos"] for shard in shards):
         raise ConfigError(f"nothing is left for dataset '{files.name}': all videos are excluded")
-    return {
-        "name": files.name,
-        "kind": marker["kind"],
-        **{key: marker[key] for key in ("base",) if key in marker},  # spans in its manifest are for readers to cut
-        "num_videos": sum(sidecar["written"] for sidecar in sidecars),
-        "minutes": round(sum(sidecar["duration_s"] for sidecar in sidecars) / 60, 3),
-        "num_bytes": sum(sidecar["bytes"] for sidecar in sidecars),
-        "labels": [{**label, "num_videos": label_counts[str(label["id"])]} for label in marker["labels"]],
-        "quarantined": dict(sorted(quarantined.items())),
-        "shards": shards,
-    }
+    names = [label["name"] for label in marker["labels"]]
+    counts = [label_counts[str(label["id"])] for label in marker["labels"]]
+    duration_s = sum(sidecar["duration_s"] for sidecar in sidecars)
+    described = describe(files, marker["kind"], names, counts, shards, duration_s=duration_s, quarantined=quarantined)
+    # Spans in the manifest of what was drawn from another dataset are for readers to cut.
+    return described | {key: marker[key] for key in ("base",) if key in marker}
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -36,7 +36,7 @@ def _dedup_digest(files: DatasetFiles) -> str:
 
 def _check_base(files: DatasetFiles) -> None:
     marker = storage.read_json(files.marker) if storage.exists(files.marker) else {}
-    if (name := marker.get("base")) is None:
+    if (name := marker.get("config", {}).get("base")) is None:  # not drawn, or copied out of what was
         return
     base = DatasetFiles(artifacts.shard_path(files.folder, f"../{name}"), name)
     _check_base(base)

@@ -34,7 +34,10 @@ def built(tmp_path_factory):
 def exclude(files, rows):
     storage.write_parquet(files.exclusions, artifacts.pa.Table.from_pylist(rows, artifacts.EXCLUSIONS))
     storage.write_json(storage.join(files.dedup, "config.json"), {})
-    storage.write_json(files.dedup_marker, {"digest": "of-the-dedup"})
+    storage.write_json(
+        files.dedup_marker,
+        {"digest": "of-the-dedup", "input_digests": {"dataset": storage.read_json(files.marker)["digest"]}},
+    )
 
 
 def index_rows(files):
@@ -136,7 +139,7 @@ def test_a_later_dedup_makes_it_stale(built):
     run(built[1])
     files = artifacts.dataset_files(str(built[1]), "d")
     digest = storage.read_json(files.dedup_marker)
-    storage.write_json(files.dedup_marker, {"digest": "of-another"})
+    storage.write_json(files.dedup_marker, {**digest, "digest": "of-another"})
     with pytest.raises(ConfigError, match=r"input_digests.dedup: 'of-the-dedup' → 'of-another'"):
         run(built[1])
     storage.write_json(files.dedup_marker, digest)
