@@ -18,7 +18,6 @@ import numpy as np
 from benchmarks.perturbations import Perturbation, encode_copy
 from dedup import census
 from pipeline import video
-from pipeline.config import StorageConfig
 from pipeline.upload import Upload
 from pipeline.world.config import WorldConfig
 from pipeline.world.targets import render_target
@@ -110,16 +109,11 @@ def simulated(seed: int) -> tuple[Clip, ...]:
 
 
 def luma(data: bytes, max_s: float = np.inf) -> np.ndarray:
-    """uint8 [T, 112, 112] at 16 fps of the first seconds of a file, as a build takes them: from the picture that it stores."""
-    upload, resampler = Upload(data), video.Resampler(census.SIGNATURE_FPS)
-    stored, small, side = video.Scaler(), video.Scaler(), census.SIDE_PX
-
-    def scaled(frame: av.VideoFrame) -> np.ndarray:
-        size = video.short_side_size(*video.upright_size(frame), StorageConfig.short_side_px)
-        return small.gray(stored.upright(frame, *size), side, side)
-
+    """uint8 [T, 112, 112] at 16 fps of the first seconds of a file, as a build takes them."""
+    upload, scaler, resampler = Upload(data), video.Scaler(), video.Resampler(census.SIGNATURE_FPS)
     shown = takewhile(lambda timed: timed[0] < max_s, upload.frames())
-    frames = [due for time_s, frame in shown for due in resampler.push(time_s, scaled(frame))]
+    side = census.SIDE_PX
+    frames = [due for time_s, frame in shown for due in resampler.push(time_s, scaler.gray(frame, side, side))]
     upload.close()
     return np.stack([*frames, *resampler.finish()])
 
@@ -129,7 +123,7 @@ def copies(clip: Clip, perturbations: tuple[Perturbation, ...], seed: int, cache
     original: list[av.VideoFrame] = []
     source = hashlib.sha256(clip.data).hexdigest()
     for perturbation in perturbations:
-        made_by = f"{source} {perturbation} {seed} {MAX_S} {SHORT_SIDE_PX} {StorageConfig.short_side_px} {av.library_versions}"
+        made_by = f"{source} {perturbation} {seed} {MAX_S} {SHORT_SIDE_PX} {av.library_versions}"
         path = cache / f"{hashlib.sha256(made_by.encode()).hexdigest()[:24]}.npy"
         if not path.is_file():
             original = original or _frames(clip.data)

@@ -90,11 +90,8 @@ def _one_pass(frames: Iterator[tuple[float, Any]], upload_fps: float, request: R
     height, width = video.short_side_size(*video.upright_size(first[1]), config.short_side_px)
     fps = max(MIN_FPS, min(upload_fps, config.max_fps))
     encoder = video.Encoder(height, width, fps, gop=config.gop, crf=config.crf, preset=config.preset)
-    scaler = video.Scaler()
-    stored = lru_cache(1)(lambda frame: scaler.upright(frame, height, width))
-    # The signature is of the stored picture, which is at hand, unless that has less detail than a signature can use.
-    luma = _Luma(stored if min(height, width) >= census.SIDE_PX else None)
-    output = _AtRate(encoder.fps, stored, encoder.write)
+    scaler, luma = video.Scaler(), _Luma()
+    output = _AtRate(encoder.fps, lambda frame: scaler.upright(frame, height, width), encoder.write)
     for time_s, frame in chain([first], frames):
         output.push(time_s, frame)
         luma.push(time_s, frame)
@@ -112,10 +109,10 @@ def _segment(upload: Upload, start_s: float, end_s: float) -> Iterator[tuple[flo
 
 
 class _AtRate:
-    """Frames at one constant rate, scaled only when due, and handed on."""
+    """Frames at one constant rate, scaled only when due, once each, and handed on."""
 
     def __init__(self, fps: float, scale: Callable[[Any], Any], write: Callable[[Any], None]) -> None:
-        self._resampler, self._scale, self._write = video.Resampler(fps), scale, write
+        self._resampler, self._scale, self._write = video.Resampler(fps), lru_cache(1)(scale), write
 
     def push(self, time_s: float, frame: Any) -> None:
         self._hand_on(self._resampler.push(time_s, frame))
@@ -129,13 +126,16 @@ class _AtRate:
 
 
 class _Luma(_AtRate):
-    """The luma frames that signatures are taken of: those of `picture(frame)`, or of the frames as they are."""
+    """The luma frames that signatures are taken of.
 
-    def __init__(self, picture: Callable[[Any], Any] | None = None) -> None:
+    They are scaled from the upload, not from the stored picture: scaled twice, logos and text blur into bars, and copies
+    with such bars are no longer found.
+    """
+
+    def __init__(self) -> None:
         scaler, side = video.Scaler(), census.SIDE_PX
         self._frames: list[np.ndarray] = []
-        scale = lru_cache(1)(lambda frame: scaler.gray(picture(frame) if picture else frame, side, side))
-        super().__init__(census.SIGNATURE_FPS, scale, self._frames.append)
+        super().__init__(census.SIGNATURE_FPS, lambda frame: scaler.gray(frame, side, side), self._frames.append)
 
     def signature(self, request: Request) -> census.Signature:
         self.finish()
