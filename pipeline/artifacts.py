@@ -222,7 +222,8 @@ def _checked_name(kind: str, name: str) -> str:
     """A name is one folder or file: `--force` removes it, so it must not lead elsewhere."""
     if not name or name.startswith(".") or {"/", "\\"} & {*name} or not name.isprintable():
         raise ConfigError(
-            f"the name of a {kind} cannot be {name!r}: it must not be empty, begin with '.' or hold a slash"
+            f"the name of a {kind} cannot be {name!r}: it must not be empty, begin with '.', or hold a slash or what "
+            "cannot be printed"
         )
     return name
 

@@ -52,7 +52,7 @@ def test_hostile_names_stay_text(full: tuple[str, str]) -> None:
 
 
 def test_hostile_target_stays_text(tmp_path: Path) -> None:
-    target = '"><svg onload=alert(3)>\u202e'
+    target = '"><svg onload=alert(3)>'  # what cannot be printed is refused as a name
     folder = make_sweep(tmp_path, sizes=SIZES[:2], seeds=(0,), protocols=("=x",), target=target, stages=False)
     outline = Outline(report(folder))
     assert not {name for name, _ in outline.attributes if name.startswith("on")}
