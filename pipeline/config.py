@@ -25,7 +25,15 @@ NOT_IN_DIGEST = frozenset(
         "loader_workers",
         "cache_mb",
         "keep_last",
+        "keep_every",
         "checkpoint_clips",
+        "checkpoint_minutes",
+        "verify_share",
+        "shard_cache",
+        "shard_cache_gb",
+        "compile",
+        "pad_channels",
+        "tensorboard",
     }
 )
 
@@ -125,6 +133,10 @@ class ModelConfig:
     """Family and depth: r2plus1d_{10,18,34,101,152}, r3d_{10,18,34}, r2d_{10,18,34}."""
     width: float = 1.0
     """Multiplier of all channel counts; 1 is the paper's."""
+    weights: str = ""
+    """Start from the trunk of these weights (any file that `tagreel export` reads); empty initialises at random."""
+    inflate: Literal["mean", "center"] = "mean"
+    """How 2-D kernels among `weights` fill 3-D ones: repeated and divided, or in the middle frame only (paper, Table 4)."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +181,8 @@ class RecipeConfig:
     """bf16 runs the forward pass under autocast."""
     seed: int = 0
     """Seed of the weights, of the sample order and of the augmentation."""
+    shuffle_shards: int = 0
+    """Shards that are shuffled together; 0 shuffles the whole dataset. Object stores want whole shards read: hundreds."""
 
 
 # ---------------------------------------------------------------------------------------------- stage configs
@@ -270,14 +284,34 @@ class PretrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     clip: ClipConfig = field(default_factory=ClipConfig)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
+    exact: bool = False
+    """Sum gradients in one fixed tree: the same weights bit for bit on any number of processes, at some cost in speed."""
+    on_unreadable: Literal["stop", "replace"] = "stop"
+    """A sample that cannot be read any more ends the run, or the next position takes its place, counted."""
     checkpoint_clips: int = 1_000_000
     """Clips between checkpoints."""
+    checkpoint_minutes: float = 5.0
+    """... or this long after the last one, whichever comes first; 0 counts clips only."""
     keep_last: int = 2
     """Checkpoints kept (at least 2)."""
+    keep_every: int = 0
+    """Also keep, for good, the first checkpoint of every so many clips; 0 keeps none."""
     loader_workers: int = 0
     """Loader processes per training process; 0 decodes in the training process."""
     cache_mb: int = 0
     """Memory per loader process for decoded small videos; 0 decodes each clip anew."""
+    verify_share: float = 1.0
+    """Share of the samples read whose bytes are checked against the index's hash."""
+    shard_cache: str = ""
+    """Local folder for copies of remote shards, each fetched whole; empty reads remote samples one by one."""
+    shard_cache_gb: float = 100.0
+    """Size of that folder; the shards used longest ago go first."""
+    compile: bool = False
+    """Run the network through torch.compile."""
+    pad_channels: bool = False
+    """Pad channel counts to multiples of 8 with zeros that stay zero (for tensor cores); the weights stored are the same."""
+    tensorboard: bool = True
+    """Also write the metrics for TensorBoard."""
     num_processes: int = 1
     """Training processes on this machine, when started by `tagreel pretrain`."""
     force: bool = False
