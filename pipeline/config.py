@@ -328,14 +328,34 @@ class TransferConfig:
     """Run whose checkpoint is evaluated; a run name that starts with `scratch` trains from random weights."""
     target: str = "target"
     """Target to transfer to."""
-    protocol: Literal["full_ft", "fc_only"] = "fc_only"
-    """full_ft trains everything; fc_only fits a logistic regression on features."""
+    run_from: str = ""
+    """Weights file (any format that `tagreel export` reads) to transfer from instead of a run; `run` names the results."""
+    protocol: Literal["full_ft", "fc_only", "few_shot", "evaluate"] = "fc_only"
+    """full_ft trains everything; fc_only fits a logistic regression on features; few_shot does so with k videos a label;
+    evaluate trains nothing and tests the final layer that the weights bring."""
+    inflate: Literal["", "mean", "center"] = ""
+    """Inflate the run's 2-D network into this transfer's 3-D `model`: kernels repeated and divided, or in the middle frame
+    only (paper, Table 4); empty: the run's network as it is."""
     model: ModelConfig = field(default_factory=ModelConfig)
-    """Used from scratch; a pretrained run brings its own."""
+    """Used from scratch and for inflation; a pretrained run brings its own."""
     clip: ClipConfig = field(default_factory=ClipConfig)
-    """Used from scratch; a pretrained run brings its own."""
+    """Used from scratch and for inflation; a pretrained run brings its own."""
     num_clips: int = 10
     """Clips averaged per test video (paper, Section 4)."""
+    num_crops: Literal[1, 3] = 1
+    """Crops of each test clip: the centre, or also both ends of the longer side."""
+    test_crop_px: int | None = None
+    """Side of the test crop; None takes clip.crop_px. Beyond it the network runs fully convolutionally."""
+    clip_choice: Literal["uniform", "salient"] = "uniform"
+    """Which test clips: spread evenly, or the most salient of `salient_of` by a light scorer trained on the target."""
+    salient_of: int = 40
+    """Clips that the scorer of `clip_choice = "salient"` chooses from."""
+    shots: tuple[int, ...] = (1, 5, 10)
+    """few_shot: training videos per label."""
+    draws: int = 5
+    """few_shot: random draws of those videos; the result is their mean with a 95 % interval."""
+    repeats: int = 1
+    """Final trainings, with seeds `seed`, `seed` + 1, …; the result lists each, their mean and interval."""
     learning_rates: tuple[float, ...] = (0.01, 0.03, 0.1)
     """full_ft: rates of the whole batch, searched on held-out training videos."""
     l2: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0)
@@ -360,6 +380,8 @@ class TransferConfig:
     """bf16 runs the forward pass under autocast."""
     seed: int = 0
     """Seed of the final layer, of the held-out videos and of the sample order."""
+    loader_workers: int = 0
+    """Loader processes per training process; 0 decodes in the training process."""
     num_processes: int = 1
     """Processes on this machine, when started by `tagreel transfer`."""
     cache_mb: int = 0
