@@ -28,6 +28,8 @@ NOT_IN_DIGEST = frozenset(
         "keep_every",
         "checkpoint_clips",
         "checkpoint_minutes",
+        "on_unreadable",
+        "max_replaced",
         "verify_share",
         "shard_cache",
         "shard_cache_gb",
@@ -182,7 +184,7 @@ class RecipeConfig:
     seed: int = 0
     """Seed of the weights, of the sample order and of the augmentation."""
     shuffle_shards: int = 0
-    """Shards that are shuffled together; 0 shuffles the whole dataset. Object stores want whole shards read: hundreds."""
+    """Shards that are shuffled together, so that a store is read shard by shard (hundreds); 0 shuffles the whole dataset."""
 
 
 # ---------------------------------------------------------------------------------------------- stage configs
@@ -287,7 +289,9 @@ class PretrainConfig:
     exact: bool = False
     """Sum gradients in one fixed tree: the same weights bit for bit on any number of processes, at some cost in speed."""
     on_unreadable: Literal["stop", "replace"] = "stop"
-    """A sample that cannot be read any more ends the run, or the next position takes its place, counted."""
+    """A sample that cannot be read any more ends the run, or another one of its block takes its place, counted."""
+    max_replaced: float = 0.01
+    """With `replace`: share of the clips seen beyond which the run ends all the same."""
     checkpoint_clips: int = 1_000_000
     """Clips between checkpoints."""
     checkpoint_minutes: float = 5.0

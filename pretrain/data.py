@@ -1,11 +1,8 @@
-"""Sample number = f(seed, position): the order of training, and the clips at positions of it.
+"""Clips at positions of the sample order (`pretrain.order`): read, cropped, in microbatches, on their way to the device.
 
-One pass over a dataset has as many slots as its videos' weights add up to (square-root sampling); a keyed permutation,
-another for each pass, says which slot a position takes, and a cumulative table says whose slot it is. So the order
-needs no state: a restart needs the number of clips seen, and loader workers or processes cannot change it.
+Whatever is random about a clip is a draw of (seed, position), so loader workers, processes and restarts cannot change it.
 """
 
-import functools
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -18,31 +15,13 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from pipeline import video
 from pipeline.config import ClipConfig
 from pretrain import clips, draws, transforms
+from pretrain.order import SampleOrder
 from pretrain.samples import SampleError, Samples
 from pretrain.virtual_workers import VirtualWorkers
 
-
-class SampleOrder:
-    """position (0, 1, 2, …, without end) → sample number.
-
-    Args:
-        weights: float [N], slots of each video in a pass; the fraction is rounded by a draw that `seed` fixes.
-        seed: of the recipe.
-    """
-
-    def __init__(self, weights: np.ndarray, seed: int) -> None:
-        self.seed = seed
-        slots = np.floor(weights + draws.uniform(seed, "slots", np.arange(len(weights)))).astype(np.int64)
-        self.slot_ends = np.cumsum(slots)
-        self.num_slots = int(self.slot_ends[-1])
-        self._permutation = functools.lru_cache(maxsize=2)(
-            lambda number: draws.Permutation(self.num_slots, seed, f"pass {number}")
-        )
-
-    def __call__(self, position: int) -> int:
-        number, within = divmod(position, self.num_slots)
-        slot = self._permutation(number)(within)
-        return int(np.searchsorted(self.slot_ends, slot, side="right"))
+UNREADABLE = "Restore its shard, or go on without what cannot be read: --on-unreadable replace"
+ATTEMPTS = 32
+"""Samples tried for one position. If half of all are unreadable, all of these are once in four thousand million times."""
 
 
 class Batch(NamedTuple):
@@ -54,6 +33,10 @@ class Batch(NamedTuple):
     """int64 [B], for each clip one of its video's labels, drawn."""
     positions: Tensor
     """int64 [B]."""
+    samples: list[int]
+    """[B], the sample that each clip is of."""
+    replaced: list[str]
+    """Why samples that the order names were replaced by others: an entry for each of these clips."""
 
 
 class FrameReader:
@@ -102,27 +85,64 @@ class FrameReader:
 
 
 class TrainingClips(Dataset):
-    """Map-style: position → clip; its start, crop and label are draws of (seed, position)."""
+    """Map-style: position → clip; its start, crop and label are draws of (seed, position).
 
-    def __init__(self, samples: Samples, clip: ClipConfig, seed: int, cache_mb: int = 0) -> None:
+    Args:
+        samples, clip, seed: what to read, in which shape, in the order of which seed.
+        cache_mb: memory for decoded videos.
+        shuffle_shards: shards that are shuffled together, 0 for all.
+        replace: another sample takes the place of one that cannot be read; without it SampleError is raised.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        clip: ClipConfig,
+        seed: int,
+        cache_mb: int = 0,
+        shuffle_shards: int = 0,
+        replace: bool = False,
+    ) -> None:
         self.samples, self.clip, self.seed = samples, clip, seed
-        self.order = SampleOrder(samples.columns["weight"], seed)
+        self.order = SampleOrder(samples.columns["weight"], seed, samples.columns["shard"], shuffle_shards)
         self.reader = FrameReader(samples, clip, cache_mb)
+        self.replaces = replace
 
     def __getitem__(self, position: int) -> tuple[np.ndarray, int]:
         """(uint8 [T, crop_px, crop_px, 3], label id)."""
-        sample = self.order(position)
-        frames = self.reader.read(sample, self.frame_numbers(sample, position))
-        return transforms.random_crop(frames, self.clip.crop_px, self.seed, position), self.label(sample, position)
+        return self.read(position)[1:3]
 
     def __getitems__(self, positions: list[int]) -> Batch:
         """A microbatch, filled in place."""
         side = self.clip.crop_px
         pixels = np.empty((len(positions), self.clip.length, side, side, 3), np.uint8)
-        labels = np.empty(len(positions), np.int64)
+        labels, samples, replaced = np.empty(len(positions), np.int64), [], []
         for row, position in enumerate(positions):
-            pixels[row], labels[row] = self[position]
-        return Batch(torch.from_numpy(pixels), torch.from_numpy(labels), torch.tensor(positions))
+            sample, pixels[row], labels[row], errors = self.read(position)
+            samples.append(sample)
+            replaced += errors[:1]
+        return Batch(torch.from_numpy(pixels), torch.from_numpy(labels), torch.tensor(positions), samples, replaced)
+
+    def read(self, position: int) -> tuple[int, np.ndarray, int, list[str]]:
+        """The sample at a position, its clip, its label, and the messages of samples that could not be read instead.
+
+        A replacement is a function of the position and of which samples are unreadable, nothing else.
+
+        Raises: SampleError for a sample that cannot be read, or for one and all that were drawn in its place.
+        """
+        errors: list[SampleError] = []
+        for attempt in range(ATTEMPTS if self.replaces else 1):
+            sample = self.order.instead(position, attempt) if attempt else self.order(position)
+            try:
+                frames = self.reader.read(sample, self.frame_numbers(sample, position))
+            except SampleError as error:
+                errors.append(error)
+            else:
+                crop = transforms.random_crop(frames, self.clip.crop_px, self.seed, position)
+                return sample, crop, self.label(sample, position), [str(error) for error in errors]
+        if self.replaces:
+            raise SampleError(f"{errors[0]}; nor can the {ATTEMPTS - 1} that were drawn in its place")
+        raise errors[0]
 
     def frame_numbers(self, sample: int, position: int) -> list[int]:
         """Temporal jitter: the clip starts anywhere it fits."""
@@ -152,27 +172,55 @@ class MicrobatchSampler(Sampler):
         return len(self.steps) * len(self.workers.mine)
 
 
-def microbatches(dataset: Dataset, sampler: Sampler, loader_workers: int = 0, pin: bool = False) -> Iterator[Batch]:
-    """`Batch`es in the sampler's order, read ahead by `loader_workers` processes (0: read here, when asked for)."""
-    loader = DataLoader(dataset, batch_sampler=sampler, num_workers=loader_workers, collate_fn=_as_is, pin_memory=pin)
-    return iter(loader)
+def microbatches(
+    dataset: TrainingClips, sampler: Sampler, loader_workers: int = 0, pin: bool = False
+) -> Iterator[Batch]:
+    """`Batch`es in the sampler's order, read ahead by `loader_workers` processes (0: read here, when asked for).
+
+    Raises: SampleError, with the message it had where it was raised.
+    """
+    told = _Told(dataset)
+    loader = DataLoader(told, batch_sampler=sampler, num_workers=loader_workers, collate_fn=_as_is, pin_memory=pin)
+    for batch in loader:
+        if isinstance(batch, SampleError):
+            if not dataset.replaces:
+                batch.add_note(UNREADABLE)
+            raise batch
+        yield batch
 
 
-def _as_is(batch: Batch) -> Batch:
+class _Told(Dataset):
+    """Hands a SampleError on as a value: a loader process would wrap it into its traceback."""
+
+    def __init__(self, dataset: TrainingClips) -> None:
+        self.dataset = dataset
+
+    def __getitems__(self, positions: list[int]) -> Batch | SampleError:
+        try:
+            return self.dataset.__getitems__(positions)
+        except SampleError as error:
+            return error
+
+
+def _as_is(batch: Batch | SampleError) -> Batch | SampleError:
     return batch
 
 
 class Share:
-    """A rank's microbatches of one step, ready for the network; remembers positions and the time spent waiting."""
+    """A rank's microbatches of one step, ready for the network; remembers what was in them and the time spent waiting."""
 
     def __init__(self, batches: Iterator[Batch], seed: int, device: torch.device) -> None:
         self.batches, self.seed, self.device = batches, seed, device
         self.positions: list[list[int]] = []
+        self.samples: list[list[int]] = []
+        self.replaced: list[str] = []
         self.waited_s = 0.0
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         while (batch := self._next()) is not None:
             self.positions.append(batch.positions.tolist())
+            self.samples.append(batch.samples)
+            self.replaced += batch.replaced
             clips_BTHWC = batch.clips_BTHWC.to(self.device, non_blocking=True)
             flipped = transforms.random_flip(clips_BTHWC, self.seed, batch.positions.numpy())
             yield transforms.normalise(flipped), batch.labels.to(self.device, non_blocking=True)

@@ -9,6 +9,7 @@ from pipeline.artifacts import RunFiles
 from pipeline.config import PretrainConfig
 from pretrain.distributed import World
 from pretrain.engine import StepResult
+from pretrain.replaced import ReplacedClips
 from pretrain.schedule import num_steps
 
 
@@ -19,9 +20,13 @@ class Reporter:
         config, files: of the run.
         world: this process among its peers.
         clips_seen: where this process begins; lines of metrics.jsonl beyond it will be written again.
+        replaced: the run's.
     """
 
-    def __init__(self, config: PretrainConfig, files: RunFiles, world: World, clips_seen: int) -> None:
+    def __init__(
+        self, config: PretrainConfig, files: RunFiles, world: World, clips_seen: int, replaced: ReplacedClips
+    ) -> None:
+        self.replaced = replaced
         self.every = max(1, num_steps(config.recipe) // 1000)
         self.metrics = progress.MetricsFile(files.metrics, ("clips_seen", clips_seen)) if world.is_first else None
         about = {"desc": f"pretrain {config.run}", "total": config.recipe.total_clips, "unit": "clip"}
@@ -54,7 +59,8 @@ class Reporter:
         self.waited_s = 0.0
 
     def _write_line(self, rate: float) -> None:
-        """The interval's mean loss and accuracy, and the last step's rate and gradient norm."""
+        """The interval's mean loss and accuracy, the last step's rate and gradient norm, clips replaced in the run so far."""
+        replaced = self.replaced.total(self.clips_seen)
         seconds = time.perf_counter() - self.interval_began
         loss = sum(result.loss for result in self.results) / self.every
         waiting_share = self.waited_s / seconds
@@ -68,4 +74,5 @@ class Reporter:
                 learning_rate=rate,
                 clips_per_s=(self.clips_seen - self.interval_at) / seconds,
                 waiting_share=waiting_share,
+                replaced=replaced,
             )

@@ -22,6 +22,7 @@ from pretrain.data import MicrobatchSampler, Share, TrainingClips, microbatches
 from pretrain.distributed import World, joined
 from pretrain.engine import Engine, NonFiniteStepError
 from pretrain.models import BUILDERS, build_model, count
+from pretrain.replaced import ReplacedClips
 from pretrain.reporter import Reporter
 from pretrain.samples import Samples, open_samples
 from pretrain.schedule import learning_rate, num_steps
@@ -47,13 +48,22 @@ def train(config: PretrainConfig) -> None:
         torch.manual_seed(recipe.seed)
         model = build_model(config.model.name, samples.num_labels, config.model.width).to(world.device)
         engine = Engine(model, world, recipe.momentum, recipe.weight_decay, recipe.precision)
-        clips_seen = saved = resume(engine, files)
+        clips_seen, num_replaced = resume(engine, files)
+        saved = clips_seen
         announce(config, samples, workers, engine, clips_seen)
 
-        clips = TrainingClips(samples, config.clip, recipe.seed, config.cache_mb)
+        clips = TrainingClips(
+            samples,
+            config.clip,
+            recipe.seed,
+            config.cache_mb,
+            shuffle_shards=recipe.shuffle_shards,
+            replace=config.on_unreadable == "replace",
+        )
         sampler = MicrobatchSampler(workers, clips_seen // workers.global_batch, num_steps(recipe))
         loader = microbatches(clips, sampler, config.loader_workers, pin=world.device.type == "cuda")
-        reporter = Reporter(config, files, world, clips_seen)
+        replaced = ReplacedClips(world, num_replaced, config.max_replaced, recipe.total_clips)
+        reporter = Reporter(config, files, world, clips_seen, replaced)
 
         while clips_seen < num_steps(recipe) * workers.global_batch:
             mine = Share(islice(loader, len(workers.mine)), recipe.seed, world.device)
@@ -61,12 +71,13 @@ def train(config: PretrainConfig) -> None:
                 rate = learning_rate(clips_seen, recipe)
                 result = engine.step(mine, workers.num_workers, rate, stop.asked)
             except NonFiniteStepError as error:
-                raise diverged(error, mine, clips, clips_seen) from error
+                raise diverged(error, mine, samples, clips_seen) from error
             before, clips_seen = clips_seen, clips_seen + workers.global_batch
+            replaced.add(mine.replaced)
             reporter.step(clips_seen, result, rate, mine.waited_s)
             at_mark = before // config.checkpoint_clips != clips_seen // config.checkpoint_clips
             if at_mark or result.stop_asked:
-                saved = save(engine, files, clips_seen, config.keep_last)
+                saved = save(engine, files, clips_seen, config.keep_last, replaced=replaced.total(clips_seen))
             if result.stop_asked:
                 progress.say(
                     f"pretrain: told to stop; saved at {clips_seen:,} clips, the same command goes on from there"
@@ -74,7 +85,7 @@ def train(config: PretrainConfig) -> None:
                 raise SystemExit(EXIT_INTERRUPTED)
 
         if saved < clips_seen:
-            save(engine, files, clips_seen, config.keep_last)
+            save(engine, files, clips_seen, config.keep_last, replaced=replaced.total(clips_seen))
         finish(config, files, samples, clips_seen, reporter, world)
 
 
@@ -91,9 +102,9 @@ def check(config: PretrainConfig) -> None:
         raise ConfigError(f"unknown model.name = '{config.model.name}'; choices: {', '.join(BUILDERS)}")
     if not storage.is_local(config.root):
         raise ConfigError(f"checkpoints are written to local disks only; root = '{config.root}' is a URL")
-    for name in ("total_clips", "virtual_workers", "batch_per_gpu"):
-        if getattr(config.recipe, name) < 1:
-            raise ConfigError(f"recipe.{name} must be at least 1")
+    for name, least in (("total_clips", 1), ("virtual_workers", 1), ("batch_per_gpu", 1), ("shuffle_shards", 0)):
+        if getattr(config.recipe, name) < least:
+            raise ConfigError(f"recipe.{name} must be at least {least}")
 
 
 def is_finished(config: PretrainConfig, files: RunFiles, samples: Samples, world: World) -> bool:
@@ -104,8 +115,8 @@ def is_finished(config: PretrainConfig, files: RunFiles, samples: Samples, world
     return bool(world.broadcast_(finished))
 
 
-def resume(engine: Engine, files: RunFiles) -> int:
-    """Take up the newest whole checkpoint; returns the clips seen, 0 without one."""
+def resume(engine: Engine, files: RunFiles) -> tuple[int, int]:
+    """Take up the newest whole checkpoint; returns the clips seen and those that were replaced, 0 without one."""
     found = checkpoint.newest(files.checkpoints)
     clips_seen = 0 if found is None else found.clips_seen
     if clips_seen != int(engine.world.broadcast_(torch.tensor(clips_seen, device=engine.world.device))):
@@ -115,7 +126,7 @@ def resume(engine: Engine, files: RunFiles) -> int:
         )
     if found is not None:
         engine.load(found.model_tensors(), found.optimizer_tensors())
-    return clips_seen
+    return clips_seen, 0 if found is None else found.state.get("replaced", 0)
 
 
 def announce(config: PretrainConfig, samples: Samples, workers: VirtualWorkers, engine: Engine, start: int) -> None:
@@ -148,19 +159,20 @@ class StopRequest:
         self.asked = True
 
 
-def save(engine: Engine, files: RunFiles, clips_seen: int, keep_last: int) -> int:
+def save(engine: Engine, files: RunFiles, clips_seen: int, keep_last: int, **state: int) -> int:
     """Write a checkpoint on the first rank; the others wait, so that none runs ahead of a restart. Returns its clips."""
     if engine.world.is_first:
-        checkpoint.save(files.checkpoints, clips_seen, engine.model.state_dict(), engine.optimizer_tensors(), keep_last)
+        tensors = engine.model.state_dict(), engine.optimizer_tensors()
+        checkpoint.save(files.checkpoints, clips_seen, *tensors, keep_last, **state)
     engine.world.barrier()
     return clips_seen
 
 
-def diverged(error: NonFiniteStepError, share: Share, clips: TrainingClips, clips_seen: int) -> ConfigError:
+def diverged(error: NonFiniteStepError, share: Share, samples: Samples, clips_seen: int) -> ConfigError:
     """Names the step and, where single microbatches are at fault, their positions and videos."""
     faults = [
         f"positions {share.positions[number][0]}–{share.positions[number][-1]}: "
-        + ", ".join(clips.samples.key(clips.order(position)) for position in share.positions[number])
+        + ", ".join(samples.key(sample) for sample in share.samples[number])
         for number in error.microbatches
     ]
     return ConfigError(
@@ -182,9 +194,11 @@ def finish(
 ) -> None:
     """Write run.json, last of all, and say what was done."""
     seconds, speed = reporter.close()
+    num_replaced = reporter.replaced.total(clips_seen)
     if world.is_first:
         path = storage.join("checkpoints", f"{clips_seen:012d}")
-        counts = {"videos": samples.total, "kept": len(samples), "dropped": samples.dropped, "clips_seen": clips_seen}
+        counts = {"videos": samples.total, "kept": len(samples), "dropped": samples.dropped}
+        counts |= {"clips_seen": clips_seen, "replaced": num_replaced}
         artifacts.seal(
             files.folder, files.marker, counts, checkpoint=path, num_labels=samples.num_labels, labels=samples.labels
         )

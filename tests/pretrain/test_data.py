@@ -1,15 +1,16 @@
 import dataclasses
+import hashlib
+import pickle
+import re
 from collections import Counter
 
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
-from dataset_builder.sampling import square_root_weights
 from pipeline import artifacts, video
 from pipeline.config import ClipConfig
-from pretrain.data import FrameReader, MicrobatchSampler, SampleOrder, TrainingClips, microbatches
+from pretrain.data import ATTEMPTS, UNREADABLE, FrameReader, MicrobatchSampler, TrainingClips, microbatches
 from pretrain.samples import SampleError, open_samples
 from pretrain.virtual_workers import VirtualWorkers
 
@@ -26,59 +27,39 @@ def clips(samples) -> TrainingClips:
     return TrainingClips(samples, CLIP, seed=3)
 
 
-# --------------------------------------------------------------------------------------------------- the order
+# ------------------------------------------------------------------------------------------------ the sequence
 
 
-def test_every_pass_has_each_video_as_often_as_its_weight():
-    order = SampleOrder(np.array([1.0, 3.0, 0.0, 2.0, 1.0]), seed=0)
-    assert order.num_slots == 7
-    passes = [[order(number * 7 + within) for within in range(7)] for number in range(20)]
-    assert all(Counter(one) == {0: 1, 1: 3, 3: 2, 4: 1} for one in passes)
-    assert len({tuple(one) for one in passes}) > 15  # each pass has an order of its own
+@pytest.fixture(scope="module")
+def some_unreadable(samples):
+    """The same samples, of which every seventh lies elsewhere than the index says."""
+    offsets = samples.columns["video_offset"] + 64 * (np.arange(len(samples)) % 7 == 3)
+    return dataclasses.replace(samples, columns={**samples.columns, "video_offset": offsets})
 
 
-def test_fractions_of_weights_are_rounded_by_a_draw_that_keeps_their_mean():
-    order = SampleOrder(np.full(10_000, 1.3), seed=0)
-    assert order.num_slots == pytest.approx(13_000, abs=4 * (10_000 * 0.3 * 0.7) ** 0.5)
-
-
-def test_a_virtual_pass_shows_labels_by_the_square_root_of_their_videos():
-    """Of videos with one label each. With several, a video weighs what its rarest label asks for, so labels that share
-    videos with rarer ones are seen more often than their own square root says."""
-    counts = np.array([9000, 3000, 900, 250, 60])
-    labels = np.repeat(np.arange(5), counts)
-    weights = square_root_weights(labels, np.arange(len(labels) + 1), counts)
-    expected = np.sqrt(counts) / np.sqrt(counts).sum()
-    order = SampleOrder(weights, seed=1)
-    whole = np.bincount(labels, np.diff(order.slot_ends, prepend=0))
-    slots = np.sqrt(counts.max() * counts)  # n videos of sqrt(n_max / n) slots each
-    assert np.abs(whole - slots).max() < 4 * np.sqrt(counts.max() / 4)  # the draws that round fractions of slots
-    num_clips = 4000  # few enough that rounding stays far below the noise of the draw
-    seen = np.bincount(labels[[order(position) for position in range(num_clips)]], minlength=5)
-    assert stats.chisquare(seen, expected * num_clips).pvalue > 1e-3
-    assert stats.chisquare(seen, counts / counts.sum() * num_clips).pvalue < 1e-6
-
-
-def test_seeds_give_different_orders():
-    first, second = (SampleOrder(np.ones(100), seed) for seed in (0, 1))
-    assert [first(p) for p in range(100)] != [second(p) for p in range(100)]
-
-
-@pytest.mark.parametrize("loader_workers", [0, 1, 2])
-@pytest.mark.parametrize("world_size", [1, 2])
-def test_the_sequence_does_not_depend_on_processes_or_loader_workers(clips, world_size, loader_workers):
-    steps, batch, num_workers = 3, 2, 4
-    expected = [clips[position] for position in range(steps * batch * num_workers)]
+def sequence(dataset: TrainingClips, world_size: int, loader_workers: int, steps: int = 2) -> dict[int, tuple]:
+    """{position: (sample, label, hash of the pixels, whether one was replaced)} as `world_size` processes see it."""
     seen = {}
     for rank in range(world_size):
-        workers = VirtualWorkers(num_workers, batch, rank, world_size)
-        for got in microbatches(clips, MicrobatchSampler(workers, 0, steps), loader_workers):
-            for pixels, label, position in zip(got.clips_BTHWC, got.labels, got.positions, strict=True):
-                seen[int(position)] = (pixels.numpy(), int(label))
-    assert seen.keys() == set(range(len(expected)))
-    for position, (pixels, label) in enumerate(expected):
-        assert np.array_equal(seen[position][0], pixels)
-        assert seen[position][1] == label
+        sampler = MicrobatchSampler(VirtualWorkers(4, 3, rank, world_size), 0, steps)
+        for batch in microbatches(dataset, sampler, loader_workers):
+            pixels = [hashlib.sha256(clip.numpy().tobytes()).hexdigest() for clip in batch.clips_BTHWC]
+            rows = zip(batch.positions.tolist(), batch.samples, batch.labels.tolist(), pixels, strict=True)
+            for position, *row in rows:
+                assert position not in seen
+                seen[position] = (*row, len(batch.replaced))
+    return seen
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 3 worker processes")
+@pytest.mark.parametrize("world_size", [1, 2, 4])
+def test_the_sequence_does_not_depend_on_processes_or_loader_workers(some_unreadable, world_size):
+    dataset = TrainingClips(some_unreadable, CLIP, seed=3, shuffle_shards=2, replace=True)
+    expected = sequence(dataset, 1, 0)
+    assert expected.keys() == set(range(2 * 4 * 3))
+    assert sum(row[-1] for row in expected.values()) > 0
+    for loader_workers in (0, 1, 3):
+        assert sequence(dataset, world_size, loader_workers) == expected
 
 
 def test_starting_later_gives_the_rest_of_the_same_sequence(clips):
@@ -137,9 +118,52 @@ def test_a_sample_that_cannot_be_read_stops_with_its_key_and_shard(samples):
     broken = dataclasses.replace(samples, columns=columns)
     with pytest.raises(SampleError, match=r"sample 'v0003' of shard '.*tiny-000000.tar'"):
         FrameReader(broken, CLIP).read(3, [0])
-    loader = microbatches(TrainingClips(broken, CLIP, 0), MicrobatchSampler(VirtualWorkers(1, 2), 0, 1), 1)
-    with pytest.raises(SampleError, match=r"sample 'v00.*' of shard '.*tiny"):
-        next(loader)
+
+
+@pytest.mark.parametrize("loader_workers", [0, 1])
+def test_loader_processes_hand_an_unreadable_sample_on_in_plain_words(some_unreadable, loader_workers):
+    clips = TrainingClips(some_unreadable, CLIP, seed=0)
+    with pytest.raises(SampleError) as caught:
+        list(microbatches(clips, MicrobatchSampler(VirtualWorkers(1, 2), 0, 12), loader_workers))
+    assert re.fullmatch(r"cannot read sample 'v00\d\d' of shard '[^']*tiny-00000\d.tar': .*", str(caught.value))
+    assert caught.value.__notes__ == [UNREADABLE]
+
+
+# ------------------------------------------------------------------------------------------ unreadable samples
+
+
+def test_a_replacement_is_readable_counted_and_the_only_change(samples, some_unreadable):
+    bad = set(range(3, len(samples), 7))
+    plain, replacing = TrainingClips(samples, CLIP, 3), TrainingClips(some_unreadable, CLIP, 3, replace=True)
+    positions = list(range(2 * len(samples)))
+    expected, got = plain.__getitems__(positions), replacing.__getitems__(positions)
+    hit = [sample in bad for sample in expected.samples]
+    assert sum(hit) == len(got.replaced) == 2 * len(bad)
+    assert not bad & set(got.samples)
+    for position, was_replaced in enumerate(hit):
+        same = torch.equal(expected.clips_BTHWC[position], got.clips_BTHWC[position])
+        assert same != was_replaced
+        assert got.labels[position].item() in samples.labels_of(got.samples[position])
+    assert {reason.split("'")[1] for reason in got.replaced} == {samples.key(sample) for sample in bad}
+
+
+def test_replacements_come_from_the_shards_that_are_at_hand(samples, some_unreadable):
+    clips = TrainingClips(some_unreadable, CLIP, 3, shuffle_shards=1, replace=True)
+    shards = samples.columns["shard"]
+    for position in range(2 * len(samples)):
+        assert shards[clips.read(position)[0]] == shards[clips.order(position)]
+
+
+def test_a_shard_without_one_readable_sample_stops_after_a_bounded_number_of_tries(samples):
+    columns = {**samples.columns, "video_offset": samples.columns["video_offset"] + 64}
+    clips = TrainingClips(dataclasses.replace(samples, columns=columns), CLIP, 0, shuffle_shards=1, replace=True)
+    with pytest.raises(SampleError, match=rf"sample 'v00.*; nor can the {ATTEMPTS - 1} that were drawn in its place"):
+        clips.__getitems__([0])
+
+
+def test_a_dataset_goes_to_a_process_that_shares_no_memory(clips):
+    sent = pickle.loads(pickle.dumps(clips))
+    assert [sent.order(position) for position in range(99)] == [clips.order(position) for position in range(99)]
 
 
 def test_batches_are_uint8_and_int64(clips):

@@ -57,6 +57,7 @@ def test_a_run_leaves_the_artefact_that_the_map_promises(named, uninterrupted):
         "kept": 23,
         "dropped": {"overlaps_a_target": 0, "quarantined": 1},
         "clips_seen": 32,
+        "replaced": 0,
     }
     assert (marker["checkpoint"], marker["num_labels"]) == ("checkpoints/000000000032", 3)
     assert marker["input_digests"] == {"dataset": "d" * 16, "exclusions": ""}
@@ -128,6 +129,7 @@ def test_divergence_names_positions_and_videos_and_keeps_what_was_saved(named, m
         ({"model": {"name": "resnet50"}}, "unknown model.name = 'resnet50'; choices: r2plus1d_10"),
         ({"root": "s3://bucket/root"}, "local disks only"),
         ({"recipe": {"batch_per_gpu": 0}}, "batch_per_gpu must be at least 1"),
+        ({"recipe": {"shuffle_shards": -1}}, "shuffle_shards must be at least 0"),
     ],
 )
 def test_impossible_configs_are_refused_before_anything_is_written(config, change, message):
