@@ -4,6 +4,9 @@ A pass has as many slots as the videos' weights add up to. `Slots` says whose sl
 by shard. N samples, S shards.
 """
 
+import itertools
+from collections.abc import Iterator
+
 import numpy as np
 
 from pretrain import draws
@@ -20,10 +23,10 @@ class Slots:
     """Whose slot is slot 0, 1, … of a pass.
 
     The weights lie one after the other on a line, scaled to a whole number of slots; slots are points on it at a distance
-    of 1, a slot belongs to the sample on whose piece it lies. So a whole weight w has w slots in every pass; any other has
-    ⌊w⌋ or ⌈w⌉, and as each pass moves the points by the golden ratio, its slots of P passes differ from P·w by 2 at most
-    when P is a Fibonacci number (Denjoy–Koksma) and by O(log P) always. One rounding for all passes would be off by up
-    to P/2, one drawn anew for each by the square root of P; neither is cheaper.
+    of 1, a slot belongs to the sample on whose piece it lies. So of a scaled weight w a pass has ⌊w⌋ or ⌈w⌉ slots: whole
+    weights are exact. As each pass moves the points by the golden ratio, the slots of P passes differ from P·w by 2 at
+    most when P is a Fibonacci number (Denjoy–Koksma) and by O(log P) always. One rounding for all passes would be off by
+    up to P/2, one drawn anew for each by the square root of P; neither is cheaper.
 
     Args:
         weights: float [N], not all 0. Kept, not copied.
@@ -73,11 +76,13 @@ class SampleOrder:
 
     def __init__(self, weights: np.ndarray, seed: int, shards: np.ndarray | None = None, block: int = 0) -> None:
         self.seed, self.rows, cuts = seed, None, np.array([0, len(weights)])
-        if block and shards is not None:
+        self.shards = np.array([0])
+        if block:
             if (shards[1:] < shards[:-1]).any():
                 self.rows = np.argsort(shards, kind="stable")
                 weights, shards = weights[self.rows], shards[self.rows]
             cuts = np.concatenate([[0], np.flatnonzero(shards[1:] != shards[:-1]) + 1, [len(weights)]])
+            self.shards = shards[cuts[:-1]]
         self.slots = Slots(weights, seed, cuts)
         self.num_slots = self.slots.num
         self.block = block or 1
@@ -93,6 +98,19 @@ class SampleOrder:
         begin, end = self._pass(number).block_at(place)
         drawn = draws.below(end - begin, self.seed, f"instead {attempt}", position)
         return self._sample(number, begin + int(drawn))
+
+    def blocks(self, position: int) -> Iterator[tuple[int, np.ndarray]]:
+        """From the block that holds a position on, without end: a block's first position, and int [block] its shards.
+
+        For those who fetch shards before they are asked for. With `block` 0 all samples count as shard 0.
+        """
+        first, place = divmod(position, self.num_slots)
+        for number in itertools.count(first):
+            one = _Pass(self, number)
+            begin = int(one.blocks.searchsorted(place, "right")) - 1 if number == first else 0
+            for block in range(begin, len(one.bounds) - 1):
+                shards = one.shards[one.bounds[block] : one.bounds[block + 1]]
+                yield number * self.num_slots + int(one.blocks[block]), self.shards[shards]
 
     def _sample(self, number: int, place: int) -> int:
         row = self.slots.sample(number, self._pass(number).slot(place))
@@ -112,11 +130,13 @@ class _Pass:
         self.number, self.seed = number, order.seed
         before = order.slots.before_cuts(number)
         num_shards = len(before) - 1
-        shards = np.argsort(draws.bits(order.seed, f"shards of pass {number}", np.arange(num_shards)), kind="stable")
-        self.first_slots = before[shards]
-        self.places = np.concatenate([[0], np.cumsum(before[shards + 1] - self.first_slots)])
+        keys = draws.bits(order.seed, f"shards of pass {number}", np.arange(num_shards))
+        self.shards = np.argsort(keys, kind="stable")
+        self.first_slots = before[self.shards]
+        self.places = np.concatenate([[0], np.cumsum(before[self.shards + 1] - self.first_slots)])
         num_blocks = -(-num_shards // order.block)
-        self.blocks = self.places[np.arange(num_blocks + 1) * num_shards // num_blocks]
+        self.bounds = np.arange(num_blocks + 1) * num_shards // num_blocks
+        self.blocks = self.places[self.bounds]
         self._latest = (-1, 0, None)
 
     def block_at(self, place: int) -> tuple[int, int]:

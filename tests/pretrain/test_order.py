@@ -1,5 +1,6 @@
 """The order of samples against arithmetic: what each pass must hold, how far apart, and from how many shards at a time."""
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -134,12 +135,19 @@ def test_a_batch_draws_from_as_many_shards_as_are_shuffled_together(block):
     assert np.median(distinct) < expected + 1 + 4 * np.sqrt(size - expected + 0.25)
 
 
-def test_a_shard_is_not_asked_for_again_in_a_pass_once_its_block_is_over():
-    shards = np.random.default_rng(0).integers(0, 20, 400)  # in no order, as a manifest need not follow the shards
-    order = SampleOrder(np.ones(400), 0, shards, 4)
-    served = shards[in_pass(order, 2)]
-    changes = [set(served[:k]).isdisjoint(served[k:]) for k in range(1, 400)]
-    assert sum(changes) == 4  # five blocks of four shards
+@pytest.mark.parametrize("num_shards", [20, 23])
+def test_a_pass_reads_its_shards_block_by_block_and_none_again(num_shards):
+    shards = np.random.default_rng(0).integers(0, num_shards, 400) * 3  # in no order, some numbers not there
+    order = SampleOrder(np.ones(400), 0, shards, block=4)
+    ahead = list(itertools.islice(order.blocks(400 + 7), 13))
+    ends = [begin for begin, _ in ahead[1:]]
+    assert ahead[0][0] == 400
+    assert sum(begin < 800 for begin, _ in ahead) == -(-num_shards // 4)
+    for (begin, block), end in zip(ahead, ends, strict=False):
+        assert {shards[order(position)] for position in range(begin, end)} == set(block)
+        assert len(set(block)) == len(block) <= 4
+    one_pass = np.concatenate([block for begin, block in ahead if begin < 800])
+    assert sorted(one_pass) == sorted(set(shards))
 
 
 @pytest.mark.parametrize("weights", [[0.0, 0.0], [1.0, np.nan], [np.inf, 1.0]])
