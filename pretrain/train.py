@@ -21,7 +21,8 @@ from pretrain import checkpoint
 from pretrain.data import MicrobatchSampler, Share, TrainingClips, microbatches
 from pretrain.distributed import World, joined
 from pretrain.engine import Engine, NonFiniteStepError
-from pretrain.models import BUILDERS, build_model, count
+from pretrain.models import BUILDERS, count
+from pretrain.models.start import Origin, started
 from pretrain.replaced import ReplacedClips
 from pretrain.reporter import Reporter
 from pretrain.samples import Samples, open_samples
@@ -41,16 +42,16 @@ def train(config: PretrainConfig) -> None:
             artifacts.dataset_files(config.root, config.dataset),
             f"run `tagreel build --dataset {config.dataset}` first",
         )
-        if is_finished(config, files, samples, world):
+        torch.manual_seed(recipe.seed)
+        model, origin = started(config.model, samples.num_labels)
+        if is_finished(config, files, samples.digests | origin.digests, world):
             progress.say(f"pretrain: run '{config.run}' is finished; nothing to do")
             return
 
-        torch.manual_seed(recipe.seed)
-        model = build_model(config.model.name, samples.num_labels, config.model.width).to(world.device)
-        engine = Engine(model, world, recipe.momentum, recipe.weight_decay, recipe.precision)
+        engine = Engine(model.to(world.device), world, recipe.momentum, recipe.weight_decay, recipe.precision)
         clips_seen, num_replaced = resume(engine, files)
         saved = clips_seen
-        announce(config, samples, workers, engine, clips_seen)
+        announce(config, samples, workers, engine, origin, clips_seen)
 
         clips = TrainingClips(
             samples,
@@ -107,11 +108,11 @@ def check(config: PretrainConfig) -> None:
             raise ConfigError(f"recipe.{name} must be at least {least}")
 
 
-def is_finished(config: PretrainConfig, files: RunFiles, samples: Samples, world: World) -> bool:
+def is_finished(config: PretrainConfig, files: RunFiles, digests: dict[str, str], world: World) -> bool:
     """Begin or take up the run's folder, on the first rank; true on all when there is nothing left to do."""
     finished = torch.zeros(1, device=world.device)
     if world.is_first:
-        finished += artifacts.open_stage(files.folder, files.marker, config, samples.digests) is not None
+        finished += artifacts.open_stage(files.folder, files.marker, config, digests) is not None
     return bool(world.broadcast_(finished))
 
 
@@ -129,7 +130,9 @@ def resume(engine: Engine, files: RunFiles) -> tuple[int, int]:
     return clips_seen, 0 if found is None else found.state.get("replaced", 0)
 
 
-def announce(config: PretrainConfig, samples: Samples, workers: VirtualWorkers, engine: Engine, start: int) -> None:
+def announce(
+    config: PretrainConfig, samples: Samples, workers: VirtualWorkers, engine: Engine, origin: Origin, start: int
+) -> None:
     """What is about to be done, for the person at the terminal."""
     num_params, gmac = count(engine.model, config.clip.length, config.clip.crop_px)
     progress.say_counts(f"pretrain: videos of '{samples.name}'", samples.total, len(samples), samples.dropped)
@@ -137,7 +140,7 @@ def announce(config: PretrainConfig, samples: Samples, workers: VirtualWorkers, 
         f"pretrain: {config.model.name}, {num_params / 1e6:.1f}M parameters, {gmac:.2f} GMAC a clip, "
         f"{samples.num_labels} labels; {workers.num_workers} virtual workers × {workers.batch} clips on "
         f"{workers.world_size} process(es), {engine.world.device}"
-        + (f"; resuming at {start:,} of {config.recipe.total_clips:,} clips" if start else "")
+        + (f"; resuming at {start:,} of {config.recipe.total_clips:,} clips" if start else f"; {origin.description}")
     )
 
 
