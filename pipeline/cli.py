@@ -7,6 +7,7 @@ import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 import tyro
@@ -36,12 +37,16 @@ EXIT_BAD_INPUT = 2
 C = TypeVar("C")
 
 
-def parse(kind: type[C], argv: Sequence[str] | None = None) -> C:
-    """A stage config from the command line: defaults, then `--config FILE` (.json or .toml), then `--field value`; strict."""
+def parse(kind: type[C], argv: Sequence[str] | None = None, load: Callable[[str], C] | None = None) -> C:
+    """A stage config from the command line: defaults, then `--config FILE` (.json or .toml), then `--field value`; strict.
+
+    `load` reads the file where it is not one of `kind`.
+    """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--config")
     known, rest = first.parse_known_args(sys.argv[1:] if argv is None else list(argv))
-    default = configs.load(kind, known.config) if known.config else kind()
+    load = load or partial(configs.load, kind)
+    default = load(known.config) if known.config else kind()
     description = f"{kind.__doc__.strip()}\n\n--config FILE (.json or .toml) sets defaults for the options below."
     return tyro.cli(kind, args=rest, default=default, description=description, prog=_program())
 

@@ -4,13 +4,14 @@ import dataclasses
 import functools
 import io
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 from pipeline import artifacts, storage
 from pipeline.config import ClipConfig, ModelConfig, PretrainConfig, RecipeConfig
@@ -97,6 +98,15 @@ def root(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("artefacts")
     write_dataset(folder, "tiny")
     return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small networks spend their time waiting when several threads share them."""
+    num_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(num_threads)
 
 
 @pytest.fixture
