@@ -29,7 +29,7 @@ VERBS = {
     "sweep": ("pipeline.launch:sweep_main", "all of it over data sizes, protocols and seeds, with the report"),
     "report": ("pipeline.report", "write results.csv and report.html of a sweep again"),
     "models": ("pretrain.models.table", "list the networks: parameters, multiply-adds, features, sizes of the layers"),
-    "doctor": ("pipeline.doctor", "check this machine: versions, decoder, Ray, torch"),
+    "doctor": ("pipeline.doctor", "check this machine: versions, decoder, Ray, torch, gradients"),
 }
 
 EXIT_BAD_INPUT = 2

@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 from pipeline.config import ConfigError, ModelConfig
 from pretrain.models import VideoResNet, build_model, weights
@@ -46,4 +45,4 @@ def started(config: ModelConfig, num_labels: int, dropout: float = 0.0) -> tuple
 
 def _describe(config: ModelConfig, num_inflated: int) -> str:
     inflation = f"; {num_inflated} 2-D kernels inflated ({config.inflate})" if num_inflated else ""
-    return f"trunk of '{Path(config.weights)}'{inflation}; the final layer is new"
+    return f"trunk of '{config.weights}'{inflation}; the final layer is new"
