@@ -95,17 +95,19 @@ def compare(shape: ConvShape, batch: int, device: torch.device, form: str = "fol
     exact = _with_gradients(nn.Conv3d.forward, exact_layer, exact_x, upstream)
     found = []
     for precision in TOLERANCE:
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            ours = _with_gradients(FORMS[form], layer, x_BCTHW, upstream)
+        ours = _with_gradients(FORMS[form], layer, x_BCTHW, upstream, precision == "bf16")
         errors = [_relative_error(a, b) for a, b in zip(ours, exact, strict=True)]
         found.append(Comparison(shape, precision, tuple(errors)))
     return found
 
 
-def _with_gradients(forward: Callable, layer: Conv3d, x_BCTHW: Tensor, upstream: Tensor) -> tuple[Tensor, ...]:
-    """Output, and the gradients of (output · upstream) with respect to input and weight."""
+def _with_gradients(
+    forward: Callable[[Conv3d, Tensor], Tensor], layer: Conv3d, x_BCTHW: Tensor, upstream: Tensor, bf16: bool = False
+) -> tuple[Tensor, ...]:
+    """Output, and the gradients of (output · upstream) with respect to input and weight; `bf16` is autocast's."""
     x_BCTHW = x_BCTHW.detach().requires_grad_()
-    y_BCTHW = forward(layer, x_BCTHW)
+    with torch.autocast(x_BCTHW.device.type, torch.bfloat16, enabled=bf16):
+        y_BCTHW = forward(layer, x_BCTHW)
     return y_BCTHW.detach(), *torch.autograd.grad(y_BCTHW, (x_BCTHW, layer.weight), upstream.to(y_BCTHW.dtype))
 
 
@@ -115,12 +117,13 @@ def _relative_error(ours: Tensor, exact: Tensor) -> float:
 
 def devices(name: str) -> list[torch.device]:
     """The one named; otherwise every CUDA device, or the CPU where there is none."""
+    num_cuda = torch.cuda.device_count()
+    known = ["cpu", *(["cuda"] if num_cuda else []), *(f"cuda:{index}" for index in range(num_cuda))]
+    if name and name not in known:
+        raise ConfigError(f"unknown device '{name}'; this machine has: {', '.join(known)}")
     if name:
-        try:
-            return [torch.device(name)]
-        except RuntimeError as error:
-            raise ConfigError(f"unknown device '{name}'; choose cpu, cuda or cuda:N") from error
-    return [torch.device("cuda", index) for index in range(torch.cuda.device_count())] or [torch.device("cpu")]
+        return [torch.device(name)]
+    return [torch.device("cuda", index) for index in range(num_cuda)] or [torch.device("cpu")]
 
 
 def examine(config: DoctorConfig, device: torch.device) -> bool:
