@@ -8,11 +8,13 @@ from pretrain.models.counts import count
 from pretrain.models.r2plus1d import r2plus1d
 from pretrain.models.r3d import r2d, r3d
 from pretrain.models.resnet import VideoResNet
+from pretrain.models.torchvision_r2plus1d import torchvision_r2plus1d
 
 BUILDERS: dict[str, Callable[..., VideoResNet]] = {
     **{f"r2plus1d_{depth}": partial(r2plus1d, depth) for depth in (10, 18, 34, 101, 152)},
     **{f"r3d_{depth}": partial(r3d, depth) for depth in (10, 18, 34)},
     **{f"r2d_{depth}": partial(r2d, depth) for depth in (10, 18, 34)},
+    "torchvision_r2plus1d_18": partial(torchvision_r2plus1d, 18),
 }
 
 __all__ = ["BUILDERS", "VideoResNet", "build_model", "count"]

@@ -104,10 +104,12 @@ def middle_channels(in_channels: int, out_channels: int) -> int:
 
 
 class Conv2Plus1d(nn.Sequential):
-    """1×3×3 convolution to M channels, batch norm, ReLU, then 3×1×1; M is this convolution's own."""
+    """1×3×3 convolution to M channels, batch norm, ReLU, then 3×1×1; M is this convolution's own, or `middle`."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: tuple[int, int, int] = (1, 1, 1)) -> None:
-        middle = max(1, middle_channels(in_channels, out_channels))
+    def __init__(
+        self, in_channels: int, out_channels: int, stride: tuple[int, int, int] = (1, 1, 1), middle: int | None = None
+    ) -> None:
+        middle = middle or max(1, middle_channels(in_channels, out_channels))
         super().__init__(
             Conv3d(in_channels, middle, (1, 3, 3), (1, *stride[1:])),
             BatchNorm3d(middle, relu=True),
