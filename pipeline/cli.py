@@ -25,6 +25,7 @@ VERBS = {
     "dedup": ("dedup.find", "find and exclude source videos that overlap a target"),
     "compact": ("dataset_builder.compact", "copy a dataset without its excluded videos (nothing else needs it)"),
     "pretrain": ("pipeline.launch:pretrain_main", "shards → checkpoint (starts torchrun on this machine)"),
+    "export": ("pretrain.export", "checkpoint or weights file → weights in a published format, with a model card"),
     "transfer": ("pipeline.launch:transfer_main", "checkpoint × target × protocol → result"),
     "sweep": ("pipeline.launch:sweep_main", "all of it over data sizes, protocols and seeds, with the report"),
     "report": ("pipeline.report", "write results.csv and report.html of a sweep again"),

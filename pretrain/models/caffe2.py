@@ -62,7 +62,7 @@ def read(data: bytes) -> dict[str, Tensor]:
     """float32 tensors by our names, from the bytes of a pickle; every blob is used, and their shapes are not checked.
 
     Raises:
-        ConfigError: the blobs are those of no network here. Others: as `load_arrays`.
+        ConfigError: the blobs are those of no network here. pickle.UnpicklingError: see `load_arrays`.
     """
     blobs = load_arrays(data)
     network = _network(blobs)

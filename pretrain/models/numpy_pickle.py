@@ -85,10 +85,17 @@ class _ArrayUnpickler(pickle._Unpickler):
 def load_arrays(data: bytes) -> dict[str, np.ndarray]:
     """Arrays by name, of a pickle `{'blobs': {name: array}}` or `{name: array}` of Python 2 or 3.
 
-    Raises: pickle.UnpicklingError where it holds or asks for anything else; whatever the interpreter raises where it is
-    damaged. Nothing in the file is run.
+    Nothing in the file is run.
+
+    Raises:
+        pickle.UnpicklingError: it holds or asks for anything else, or is damaged.
     """
-    content = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
+    try:
+        content = _ArrayUnpickler(io.BytesIO(data), encoding="latin1").load()
+    except pickle.UnpicklingError:
+        raise
+    except Exception as error:  # whatever a misled interpreter runs into
+        raise pickle.UnpicklingError(f"damaged: {type(error).__name__}: {error}") from error
     blobs = content.get("blobs", content) if isinstance(content, dict) else None
     if not isinstance(blobs, dict):
         raise pickle.UnpicklingError("a dictionary {'blobs': {name: array}} was expected")
@@ -109,12 +116,12 @@ def dump_arrays(blobs: Mapping[str, np.ndarray]) -> Iterator[bytes]:
     yield pickle.PROTO + b"\x02" + pickle.EMPTY_DICT + _string(b"blobs") + pickle.EMPTY_DICT + pickle.MARK
     for name, array in blobs.items():
         yield _string(name.encode("ascii"))
-        yield from _array(np.ascontiguousarray(array))
+        yield from _array(array)
     yield pickle.SETITEMS + pickle.SETITEM + pickle.STOP
 
 
 def _array(array: np.ndarray) -> Iterator[bytes]:
-    """ndarray's `__reduce__`, (_reconstruct, (ndarray, (0,), 'b'), state), as instructions."""
+    """ndarray's `__reduce__`, (_reconstruct, (ndarray, (0,), 'b'), state), as instructions; the numbers in C order."""
     yield _global("numpy.core.multiarray", "_reconstruct") + _global("numpy", "ndarray")
     yield _integer(0) + pickle.TUPLE1 + _string(b"b") + pickle.TUPLE3 + pickle.REDUCE
     yield pickle.MARK + _integer(1)
