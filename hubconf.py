@@ -2,7 +2,7 @@
 
     model = torch.hub.load("path/of/this/checkout", "r2plus1d_34", weights="r2plus1d_34.pth", source="local")
 
-`torch.hub.list` names the entries. Nothing is downloaded: `weights` is a file that is there, or an fsspec URL.
+The entries are those of `pretrain.models.BUILDERS`. `weights` is a file that is there, or an fsspec URL.
 """
 
 from collections.abc import Callable as _Callable

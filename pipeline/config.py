@@ -132,7 +132,8 @@ class StorageConfig:
 @dataclass(frozen=True)
 class ModelConfig:
     name: str = "r2plus1d_34"
-    """Family and depth: r2plus1d_{10,18,34,101,152}, r3d_{10,18,34}, r2d_{10,18,34}."""
+    """Family and depth: r2plus1d_{10,18,34,101,152}, r3d_{10,18,34}, r2d_{10,18,34}; and torchvision_r2plus1d_18,
+    which is not the paper's (docs/weights.md)."""
     width: float = 1.0
     """Multiplier of all channel counts; 1 is the paper's."""
     weights: str = ""

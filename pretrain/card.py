@@ -141,6 +141,8 @@ def _section(title: str, values: Mapping[str, Any] | None) -> str:
 
 def _flat(values: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in values.items():
+        if value and isinstance(value, list) and all(isinstance(item, Mapping) for item in value):
+            value = {str(number): item for number, item in enumerate(value, start=1)}
         if isinstance(value, Mapping):
             yield from _flat(value, f"{where}{name}: ")
         else:
