@@ -107,9 +107,7 @@ def _depth(shapes: Shapes) -> int:
     per_layer = tuple(sum(layer == f"layer{number}" for layer, _ in blocks) for number in (1, 2, 3, 4))
     depth = find_depth(per_layer, is_bottleneck="layer1.0.conv3.0.weight" in shapes)
     if depth is None:
-        raise ConfigError(
-            f"the weights have {per_layer} blocks in their layers: no network here has (see BLOCKS_PER_LAYER)"
-        )
+        raise ConfigError(f"the weights have {per_layer} blocks in their layers, as no network here has")
     return depth
 
 

@@ -193,7 +193,7 @@ def test_wrapped_and_old_pth_files_load(wrapped, zipped, tmp_path):
 def test_every_network_is_recognised_with_its_labels_and_width(name, width):
     with torch.device("meta"):
         tensors = build_model(name, 11, width).state_dict()
-    assert weights.describe(tensors) == Network(name, 11, pytest.approx(width, rel=0.01))
+    assert weights.describe(tensors) == Network(name, 11, pytest.approx(width, rel=0.03))
 
 
 @pytest.mark.parametrize(("name", "format"), [("r3d_18", "caffe2"), ("r2d_10", "caffe2"), ("r3d_10", "safetensors")])
@@ -206,7 +206,7 @@ def test_plain_networks_keep_every_bit_too(name, format, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"layer2.0.conv1.0.0.weight": (231, 64, 1, 3, 3)}, r"nearest|r2plus1d_34 in 1 tensors: layer2.0.conv1.0.0"),
+        ({"layer2.0.conv1.0.0.weight": (231, 64, 1, 3, 3)}, r"do not fit r2plus1d_34 in 1 tensors: layer2.0.conv1.0.0"),
         ({"layer4.2.conv2.0.3.weight": None, "x": (2,)}, r"2 tensors: missing layer4.2.conv2.0.3.weight.*unknown x"),
         ({"fc.bias": (360,)}, r"fc.bias is \[360\], not \[359\]"),
         ({"fc.weight": None}, r"no final layer"),
@@ -380,3 +380,10 @@ def test_torchvisions_weights_do_not_fit_the_papers_network(torchvisions):
         model = build_model("r2plus1d_18", 6)
     with pytest.raises(ConfigError, match=r"layer2.0.conv2.0.0.weight is \[230, 128, 1, 3, 3\], not \[288"):
         weights.fill(model, torchvisions.state_dict())
+
+
+def test_torchvisions_r3d_has_our_names_and_shapes():
+    video = pytest.importorskip("torchvision").models.video
+    with torch.device("meta"):
+        model = video.r3d_18(weights=None)
+    assert weights.describe(model.state_dict()) == Network("r3d_18", 400)
