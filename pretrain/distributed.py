@@ -4,12 +4,14 @@ import contextlib
 import ctypes
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+from pipeline import progress
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,27 @@ class World:
         if self.size > 1:
             dist.all_reduce(tensor)
         return tensor
+
+    def exchange(self, parts: Tensor, counts: Sequence[int]) -> Tensor:
+        """Give parts[r] to each rank r and take what the ranks have for this one; nothing is added up.
+
+        Args:
+            parts: [size, K, N]; K is this rank's own, N the same on all.
+            counts: K of every rank.
+        Returns: [sum(counts), N], in the order of ranks.
+        """
+        if self.size == 1:
+            return parts[0]
+        received = parts.new_empty(sum(counts), parts.shape[2])
+        dist.all_to_all_single(received, parts.flatten(0, 1), list(counts), [parts.shape[1]] * self.size)
+        return received
+
+    def gather_(self, whole: Tensor, part: Tensor) -> Tensor:
+        """Replace `whole` [size · N] on every rank by the ranks' parts [N], one after the other."""
+        if self.size == 1:
+            return whole.copy_(part)
+        dist.all_gather_into_tensor(whole, part)
+        return whole
 
     def broadcast_(self, tensor: Tensor) -> Tensor:
         """Replace `tensor` on every rank by rank 0's."""
@@ -70,6 +93,27 @@ def prepare_cpu(local_processes: int) -> None:
     """Share the cores among the processes of this machine and keep freed memory for the next step."""
     torch.set_num_threads(max(1, available_cores() // local_processes))
     keep_freed_memory()
+
+
+def prepare_exact(device: torch.device) -> None:
+    """Make what this process computes of a microbatch depend on nothing but the microbatch and the weights.
+
+    CPU: one thread. Weight gradients and batch norm are sums that threads share, so their bits change with the number of
+    threads, which in turn depends on how many processes share a machine. CUDA: deterministic algorithms, chosen without
+    timing them. Call it after `joined`, before anything is computed.
+    """
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+        progress.say("exact: each process computes on one thread; other cores are used by more processes")
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # a help in finding bugs, paid at each allocation
+    torch.backends.cudnn.benchmark = False
+    progress.say(
+        f"exact: the bits are those of {torch.cuda.get_device_name(device)} with cuDNN {torch.backends.cudnn.version()} "
+        f"and torch {torch.__version__}; keep to these on every process and after every restart"
+    )
 
 
 def available_cores() -> int:

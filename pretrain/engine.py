@@ -1,7 +1,7 @@
 """One synchronous SGD step over microbatches, on any number of processes. Knows no data set and no schedule.
 
 Gradients, batch-norm statistics, loss and the wish to stop lie in one flat buffer, so a step needs one all-reduce, and
-every process takes the same decisions from the same sums.
+every process takes the same decisions from the same sums. How they are added up is `pretrain.sums`'s affair.
 """
 
 import math
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pretrain.distributed import World
 from pretrain.sgd import FlatSgd
+from pretrain.sums import FlatSum, TreeSum
 from pretrain.virtual_workers import RunningStatistics
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # (logits [B, K], labels) → mean loss, a scalar
@@ -50,6 +51,8 @@ class Engine:
         weight_decay: on everything but biases.
         precision: "fp32", or "bf16" for a forward pass under autocast.
         loss: of logits and labels; softmax cross-entropy by default.
+        exact: add up over the virtual workers in one fixed tree: the same bits for any number of processes, if each
+            computes a microbatch in the same way (`distributed.prepare_exact`).
     """
 
     def __init__(
@@ -60,6 +63,7 @@ class Engine:
         weight_decay: float = 1e-4,
         precision: str = "fp32",
         loss: Loss = F.cross_entropy,
+        exact: bool = False,
     ) -> None:
         self.model, self.world, self.loss, self.precision = model, world, loss, precision
         for tensor in model.state_dict().values():
@@ -67,8 +71,8 @@ class Engine:
         self.statistics = RunningStatistics(model)
         self.sgd = FlatSgd(model, momentum, weight_decay)
         sizes = [self.sgd.values.numel(), self.statistics.numel(), NUM_SCALARS]
-        self.flat = torch.zeros(sum(sizes), device=world.device)
-        self.gradients, self.collected, self.scalars = self.flat.split(sizes)
+        self.sums = (TreeSum if exact else FlatSum)(sum(sizes), world)
+        self.gradients, self.collected, self.scalars = self.sums.flat.split(sizes)
         for name, view in self.sgd.views(self.gradients).items():
             self.sgd.parameters[name].grad = view  # backward passes add up here
 
@@ -86,30 +90,34 @@ class Engine:
             NonFiniteStepError: on every process, before anything was updated.
         """
         self.model.train()
-        self.flat.zero_()
+        self.sums.begin(num_workers)
         self.statistics.begin()
-        losses = [self._accumulate(clips, labels, 1.0 / num_workers) for clips, labels in microbatches]
-        self.statistics.pack(self.collected, len(losses) / num_workers)
-        self.scalars[2] += float(ask_stop)
-        self.world.sum_(self.flat)
+        self.scalars[2] = float(ask_stop)
+        losses = []
+        for clips, labels in microbatches:
+            losses.append(self._accumulate(clips, labels))
+            self.sums.close_term()
+        self.sums.finish()
+        self.sums.flat.mul_(1.0 / num_workers)
         loss, accuracy, stop_asked = self.scalars.tolist()
         gradient_norm = float(self.gradients.norm())
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
             faults = [number for number, value in enumerate(losses) if not math.isfinite(float(value))]
+            self.statistics.restore()
             raise NonFiniteStepError(loss, gradient_norm, faults)
         self.statistics.finish(self.collected)
         self.sgd.step(self.gradients, rate)
         return StepResult(loss, accuracy, gradient_norm, stop_asked > 0)
 
-    def _accumulate(self, clips_BCTHW: Tensor, labels: Tensor, share: float) -> Tensor:
-        """Forward and backward of one microbatch; returns its loss, detached."""
-        self.statistics.next_microbatch()
+    def _accumulate(self, clips_BCTHW: Tensor, labels: Tensor) -> Tensor:
+        """Forward and backward of one microbatch, added to the sums; returns its loss, detached."""
         with torch.autocast(clips_BCTHW.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             logits = self.model(clips_BCTHW)
+        self.statistics.collect(self.collected)
         loss = self.loss(logits.float(), labels)
-        (loss * share).backward()
+        loss.backward()
         right = (logits.argmax(1) == labels).float().mean() if labels.dim() == 1 else loss.new_tensor(float("nan"))
-        self.scalars[:2] += torch.stack([loss.detach(), right]) * share
+        self.scalars[:2] += torch.stack([loss.detach(), right])
         return loss.detach()
 
     def optimizer_tensors(self) -> dict[str, Tensor]:

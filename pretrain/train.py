@@ -1,7 +1,7 @@
 """MAIN FLOW 2: shards → checkpoint. Weakly-supervised pretraining (paper, Section 3.3).
 
     torchrun --nproc-per-node=8 -m pretrain.train --config run.json
-    python -m pretrain.train --config run.json            (one process: the same result up to rounding)
+    python -m pretrain.train --config run.json       (one process: the same up to rounding, or exactly with `exact`)
 
 What survives a restart is one number, the clips seen, with the weights and the momentum at that point: the order of the
 samples, their augmentation and the learning rate are functions of it.
@@ -19,7 +19,7 @@ from pipeline.cli import run_stage
 from pipeline.config import ConfigError, PretrainConfig
 from pretrain import checkpoint
 from pretrain.data import MicrobatchSampler, Share, TrainingClips, microbatches
-from pretrain.distributed import World, joined
+from pretrain.distributed import World, joined, prepare_exact
 from pretrain.engine import Engine, NonFiniteStepError
 from pretrain.models import BUILDERS, count
 from pretrain.models.start import Origin, started
@@ -36,6 +36,8 @@ def train(config: PretrainConfig) -> None:
     """Train to the end of the recipe, from the newest checkpoint of the run if there is one."""
     check(config)
     with joined() as world, StopRequest() as stop:
+        if config.exact:
+            prepare_exact(world.device)
         recipe, files = config.recipe, artifacts.run_files(config.root, config.run)
         workers = VirtualWorkers(recipe.virtual_workers, recipe.batch_per_gpu, world.rank, world.size)
         samples = open_samples(
@@ -48,7 +50,8 @@ def train(config: PretrainConfig) -> None:
             progress.say(f"pretrain: run '{config.run}' is finished; nothing to do")
             return
 
-        engine = Engine(model.to(world.device), world, recipe.momentum, recipe.weight_decay, recipe.precision)
+        model = model.to(world.device)
+        engine = Engine(model, world, recipe.momentum, recipe.weight_decay, recipe.precision, exact=config.exact)
         clips_seen, num_replaced = resume(engine, files)
         saved = clips_seen
         announce(config, samples, workers, engine, origin, clips_seen)
@@ -142,6 +145,8 @@ def announce(
         f"{workers.world_size} process(es), {engine.world.device}"
         + (f"; resuming at {start:,} of {config.recipe.total_clips:,} clips" if start else f"; {origin.description}")
     )
+    if workers.imbalance:
+        progress.say(f"pretrain: {workers.imbalance}")
 
 
 # ---------------------------------------------------------------------------------------------- in the loop

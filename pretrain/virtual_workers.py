@@ -1,8 +1,8 @@
 """Virtual workers: what a recipe fixes, and which process does it.
 
 A recipe names V workers of B clips (the paper: 128 × 16 or 128 × 6). Gradients are averaged over them and batch-norm
-statistics belong to each one. A process ("rank") runs V / world_size of them in turn, so the same recipe means the same
-batch, rate and batch norm on any number of processes that divides V.
+statistics belong to each one. A process ("rank") runs about V / world_size of them in turn, so the same recipe means the same
+batch, rate and batch norm on any number of processes up to V.
 """
 
 from collections.abc import Iterator
@@ -24,11 +24,10 @@ class VirtualWorkers:
     world_size: int = 1
 
     def __post_init__(self) -> None:
-        if self.num_workers % self.world_size:
-            divisors = [str(n) for n in range(1, self.num_workers + 1) if self.num_workers % n == 0]
+        if self.world_size > self.num_workers:
             raise ConfigError(
-                f"{self.world_size} processes cannot share recipe.virtual_workers = {self.num_workers} evenly; "
-                f"start {', '.join(divisors)} processes"
+                f"{self.world_size} processes cannot share recipe.virtual_workers = {self.num_workers}: "
+                f"some would have nothing to do; start at most {self.num_workers}"
             )
 
     @property
@@ -39,8 +38,19 @@ class VirtualWorkers:
     @property
     def mine(self) -> range:
         """Numbers of this rank's workers."""
-        share = self.num_workers // self.world_size
-        return range(self.rank * share, (self.rank + 1) * share)
+        return share(self.num_workers, self.rank, self.world_size)
+
+    @property
+    def imbalance(self) -> str:
+        """What to tell whoever chose the number of processes; empty where all have equally many workers."""
+        sizes = [len(share(self.num_workers, rank, self.world_size)) for rank in range(self.world_size)]
+        if min(sizes) == max(sizes):
+            return ""
+        listed = ", ".join(map(str, sizes)) if self.world_size <= 8 else f"{min(sizes)} or {max(sizes)} each"
+        return (
+            f"{self.world_size} processes share {self.num_workers} virtual workers unevenly: {listed}; "
+            "the slowest sets the pace"
+        )
 
     def positions(self, step: int) -> Iterator[range]:
         """Positions in the sample order of this rank's microbatches: worker v takes s·V·B + v·B … + B − 1."""
@@ -49,13 +59,18 @@ class VirtualWorkers:
             yield range(first, first + self.batch)
 
 
+def share(num_workers: int, rank: int, world_size: int) -> range:
+    """Numbers of a rank's workers: neighbours, and in all ranks equally many or one more."""
+    return range(rank * num_workers // world_size, (rank + 1) * num_workers // world_size)
+
+
 class RunningStatistics:
     """Batch norm's running statistics, averaged over virtual workers.
 
     If every worker kept its own, r_v ← (1 − m)·r_v + m·s_v, their average would follow r ← (1 − m)·r + m·mean(s_v),
-    because the rule is linear. That average is kept here: during a step the modules collect the mean of the
-    microbatches' statistics s_v; `finish` blends it, after the mean over ranks, into the value before the step. All
-    ranks hold the same numbers after every step, for any number of ranks.
+    because the rule is linear. That average is kept here: during a step the modules' momentum is 1, so that they hold
+    the statistics s_v of the microbatch just seen; these are added up over all workers and `finish` blends their mean
+    into the values before the step. All ranks hold the same numbers after every step, for any number of ranks.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -72,28 +87,32 @@ class RunningStatistics:
         return sum(buffer.numel() for buffer in self.buffers)
 
     def begin(self) -> None:
-        """Start of a step: remember the running values; the modules now collect a mean."""
+        """Start of a step: remember the running values; from now on modules hold those of a microbatch."""
         self.before = [buffer.clone() for buffer in self.buffers]
         self.num_microbatches = 0
-
-    def next_microbatch(self) -> None:
-        """Call before each forward pass: a momentum of 1/n at the n-th one makes a running mean."""
-        self.num_microbatches += 1
         for module in self.modules:
-            module.momentum = 1.0 / self.num_microbatches
+            module.momentum = 1.0
 
-    def pack(self, out: Tensor, share: float) -> None:
-        """Write this rank's mean statistics, times `share`, to the flat `out` [numel]: to be summed over ranks."""
+    def collect(self, sums: Tensor) -> None:
+        """After each forward pass: add the statistics of its microbatch to the flat `sums` [numel]."""
+        self.num_microbatches += 1
         if self.modules:
-            torch.cat([buffer.flatten() for buffer in self.buffers], out=out)
-            out.mul_(share)
+            sums += torch.cat([buffer.flatten() for buffer in self.buffers])
 
-    def finish(self, collected: Tensor) -> None:
-        """Blend the mean over all workers, flat [numel], into the values before the step."""
-        parts = collected.split([buffer.numel() for buffer in self.buffers])
-        momenta = [momentum for momentum in self.momenta for _ in ("mean", "variance")]
-        for buffer, before, part, momentum in zip(self.buffers, self.before, parts, momenta, strict=True):
-            buffer.copy_(before.lerp_(part, momentum))
+    def restore(self) -> None:
+        """Undo the step so far."""
+        for buffer, before in zip(self.buffers, self.before, strict=True):
+            buffer.copy_(before)
         for module, momentum in zip(self.modules, self.momenta, strict=True):
             module.momentum = momentum
-            module.num_batches_tracked += 1 - self.num_microbatches  # counts steps, whatever the number of ranks
+            module.num_batches_tracked -= self.num_microbatches
+
+    def finish(self, mean: Tensor) -> None:
+        """End of a step: blend the mean over all workers, flat [numel], into the values before it."""
+        self.restore()
+        parts = mean.split([buffer.numel() for buffer in self.buffers])
+        momenta = [momentum for momentum in self.momenta for _ in ("mean", "variance")]
+        for buffer, part, momentum in zip(self.buffers, parts, momenta, strict=True):
+            buffer.lerp_(part, momentum)
+        for module in self.modules:
+            module.num_batches_tracked += 1  # counts steps, whatever the number of ranks
