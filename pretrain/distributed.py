@@ -13,6 +13,8 @@ from torch import Tensor
 
 from pipeline import progress
 
+all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its name before torch 2.13
+
 
 @dataclass(frozen=True)
 class World:
@@ -50,7 +52,7 @@ class World:
         """Replace `whole` [size · N] on every rank by the ranks' parts [N], one after the other."""
         if self.size == 1:
             return whole.copy_(part)
-        dist.all_gather_into_tensor(whole, part)
+        all_gather(whole, part)
         return whole
 
     def broadcast_(self, tensor: Tensor) -> Tensor:
