@@ -288,7 +288,7 @@ class PretrainConfig:
     clip: ClipConfig = field(default_factory=ClipConfig)
     recipe: RecipeConfig = field(default_factory=RecipeConfig)
     exact: bool = False
-    """Sum gradients in one fixed tree: the same weights bit for bit on any number of processes, at some cost in speed."""
+    """Sum gradients in one fixed tree: the same weights bit for bit on any number of processes (docs/exact.md)."""
     on_unreadable: Literal["stop", "replace"] = "stop"
     """A sample that cannot be read any more ends the run, or another one of its block takes its place, counted."""
     max_replaced: float = 0.01

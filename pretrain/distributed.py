@@ -102,19 +102,21 @@ def prepare_exact(device: torch.device) -> None:
 
     CPU: one thread. Weight gradients and batch norm are sums that threads share, so their bits change with the number of
     threads, which in turn depends on how many processes share a machine. CUDA: deterministic algorithms, chosen without
-    timing them. Call it after `joined`, before anything is computed.
+    timing them. Other hardware or libraries may still have other bits, which is said once. Call it after `joined`,
+    before anything is computed.
     """
     if device.type == "cpu":
         torch.set_num_threads(1)
-        progress.say("exact: each process computes on one thread; other cores are used by more processes")
-        return
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
-    torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # a help in finding bugs, paid at each allocation
-    torch.backends.cudnn.benchmark = False
+        bound_to = f"one thread a process and of CPUs like this ({torch.backends.cpu.get_cpu_capability()})"
+    else:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+        torch.use_deterministic_algorithms(True)
+        torch.utils.deterministic.fill_uninitialized_memory = False  # a help in finding bugs, paid at each allocation
+        torch.backends.cudnn.benchmark = False
+        bound_to = f"{torch.cuda.get_device_name(device)} with cuDNN {torch.backends.cudnn.version()}"
     progress.say(
-        f"exact: the bits are those of {torch.cuda.get_device_name(device)} with cuDNN {torch.backends.cudnn.version()} "
-        f"and torch {torch.__version__}; keep to these on every process and after every restart"
+        f"exact: the bits are those of {bound_to} and torch {torch.__version__}; keep to these on every process and after "
+        "every restart"
     )
 
 

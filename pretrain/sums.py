@@ -44,8 +44,8 @@ class TreeSum:
     and hands the segment of the sum round. The traffic is that of a ring all-reduce, 2·numel per process; with shares
     that are not aligned, numel more for each further subtree.
 
-    Memory: log2(V / processes) buffers beside `flat`, and for the time of the exchange one more, when activations are
-    gone. Args as of `FlatSum`.
+    Memory: log2(V / processes) buffers beside `flat`, at least one, and for the time of the exchange, when activations
+    are gone, one more; shares that are not aligned take some more of both. Args as of `FlatSum`.
     """
 
     def __init__(self, numel: int, world: World) -> None:

@@ -1,8 +1,8 @@
 """Virtual workers: what a recipe fixes, and which process does it.
 
 A recipe names V workers of B clips (the paper: 128 × 16 or 128 × 6). Gradients are averaged over them and batch-norm
-statistics belong to each one. A process ("rank") runs about V / world_size of them in turn, so the same recipe means the same
-batch, rate and batch norm on any number of processes up to V.
+statistics belong to each one. A process ("rank") runs about V / world_size of them in turn, so the same recipe means
+the same batch, rate and batch norm on any number of processes up to V.
 """
 
 from collections.abc import Iterator

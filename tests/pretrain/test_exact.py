@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pipeline import artifacts
 from pretrain import checkpoint, train
-from pretrain.distributed import World
+from pretrain.distributed import World, prepare_exact
 from pretrain.engine import Engine, NonFiniteStepError
 from pretrain.models import build_model
 from pretrain.sums import FlatSum, TreeSum
@@ -59,14 +59,14 @@ class ThreadWorld(World):
         return whole.copy_(torch.cat(self.peers.all(self.rank, part)))
 
 
-def on_ranks(size: int, work: Callable[[World], object]) -> list:
+def on_ranks(size: int, work: Callable[[World], object], device: str = "cpu") -> list:
     """`work(world)` on `size` ranks at once; what each returned."""
     peers = Peers(size)
 
     def start(rank: int) -> object:
         torch.set_num_threads(1)
         try:
-            return work(ThreadWorld(rank, size, peers=peers))
+            return work(ThreadWorld(rank, size, torch.device(device), peers))
         except BaseException:
             peers.barrier.abort()
             raise
@@ -173,20 +173,23 @@ def shallow() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(3 * 2 * 16 * 16, 5), nn.BatchNorm1d(5), nn.Linear(5, 5))
 
 
-def after(steps: int, size: int, build: Callable[[], nn.Module] = smallest, **options) -> list[dict[str, Tensor]]:
+def after(
+    steps: int, size: int, build: Callable[[], nn.Module] = smallest, device: str = "cpu", **options
+) -> list[dict[str, Tensor]]:
     """Weights, running statistics, momenta and the last result of each rank; six virtual workers of four clips."""
 
     def work(world: World) -> dict[str, Tensor]:
         with lock:
             torch.manual_seed(0)
-            model = build()
+            model = build().to(device)
         engine = Engine(model, world, **options)
         draw = torch.Generator()
         for step in range(steps):
             batches = []
             for worker in share(6, world.rank, size):
                 draw.manual_seed(100 * step + worker)
-                batches.append((torch.randn(4, 3, 2, 16, 16, generator=draw), torch.tensor([0, 1, 2, worker % 5])))
+                clips, labels = torch.randn(4, 3, 2, 16, 16, generator=draw), torch.tensor([0, 1, 2, worker % 5])
+                batches.append((clips.to(device), labels.to(device)))
             result = engine.step(batches, 6, 0.05, ask_stop=world.rank == size - 1 and step == 1)
         momenta = {f"momentum {name}": tensor for name, tensor in engine.optimizer_tensors().items()}
         told = torch.tensor(
@@ -195,11 +198,11 @@ def after(steps: int, size: int, build: Callable[[], nn.Module] = smallest, **op
         return {**model.state_dict(), **momenta, "told": told}
 
     lock = threading.Lock()  # the seed is every thread's
-    return on_ranks(size, work)
+    return on_ranks(size, work, device)
 
 
 def hashed(tensors: dict[str, Tensor]) -> bytes:
-    return b"".join(tensor.numpy().tobytes() for tensor in tensors.values())
+    return b"".join(tensor.cpu().numpy().tobytes() for tensor in tensors.values())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -210,6 +213,16 @@ def test_weights_momentum_and_running_statistics_have_the_same_bits_for_any_numb
     assert len({hashed(tensors) for ranks in results.values() for tensors in ranks}) == 1
     assert results[1][0]["told"][3] == 1.0
     assert results[1][0]["stem.1.num_batches_tracked"] == 2
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_bits_for_any_number_of_ranks():
+    prepare_exact(torch.device("cuda"))
+    try:
+        results = [after(2, size, device="cuda", exact=True, precision="bf16") for size in (1, 1, 2, 4)]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert len({hashed(tensors) for ranks in results for tensors in ranks}) == 1
 
 
 @pytest.mark.parametrize("size", [1, 4])
@@ -262,6 +275,7 @@ def train_for(steps: int, config, rank: int, size: int, store: str) -> None:
             raise KeyboardInterrupt
         return step(*arguments, **options)
 
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size)}
     Engine.step = step_until_stopped
     torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=size)
@@ -289,8 +303,9 @@ def last_checkpoint(config) -> bytes:
 
 
 @pytest.fixture
-def exact(named):
-    """Three steps of eight virtual workers of two clips, a checkpoint after each."""
+def exact(named, monkeypatch):
+    """Three steps of eight virtual workers of two clips, a checkpoint after each; on the CPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     config = named("exact_1", virtual_workers=8, batch_per_gpu=2, total_clips=48, warmup_clips=16)
     return dataclasses.replace(config, exact=True, checkpoint_clips=16)
 
