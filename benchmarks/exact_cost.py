@@ -2,7 +2,7 @@
 
 `python -m benchmarks.exact_cost`. For each number of processes the same steps are taken in both modes, in turn within the
 same processes, on noise and one thread a process: CPU seconds per step of the first process, time and memory of the sums alone,
-and how far the weights are from those of one process in the end. `--only tiny` leaves the large network out (4 GB).
+and how far the weights are from those of one process after some of the steps. `--only tiny` leaves the large network out (4 GB).
 """
 
 from __future__ import annotations
@@ -41,14 +41,15 @@ class Setting:
     """Frames, height and width."""
     batch: int
     num_workers: int
-    num_steps: int
-    groups: tuple[tuple[int, int], ...]
-    """(processes, threads of each); the first is what the others are compared with."""
+    marks: tuple[int, ...]
+    """Steps after which weights are compared; the last one ends it."""
+    sizes: tuple[int, ...]
+    """Numbers of processes; the first is what the others are compared with."""
 
 
 SETTINGS = (
-    Setting("tiny", "r2plus1d_10", 0.125, (4, 32, 32), 4, 8, 20, ((1, 1), (1, 2), (2, 1), (4, 1))),
-    Setting("r2plus1d_18", "r2plus1d_18", 1.0, (8, 64, 64), 4, 4, 3, ((1, 1), (1, 2), (2, 1))),
+    Setting("tiny", "r2plus1d_10", 0.125, (4, 32, 32), 4, 8, (1, 5, 20), (1, 2, 4)),
+    Setting("r2plus1d_18", "r2plus1d_18", 1.0, (8, 64, 64), 4, 4, (1, 3), (1, 2)),
 )
 
 
@@ -72,9 +73,9 @@ def add_up(engine: Engine, setting: Setting, world: World) -> None:
     engine.sums.finish()
 
 
-def run(rank: int, setting: Setting, size: int, threads: int, folder: str) -> None:
+def run(rank: int, setting: Setting, size: int, folder: str) -> None:
     """One process of a group; the first one writes what it found to `folder`/found.npz."""
-    torch.set_num_threads(threads)
+    torch.set_num_threads(1)
     keep_freed_memory()
     if size > 1:
         dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=size)
@@ -82,15 +83,17 @@ def run(rank: int, setting: Setting, size: int, threads: int, folder: str) -> No
     engines = {name: start_engine(setting, world, exact) for name, exact in MODES.items()}
     start = engines["default"].sgd.values.clone()
     seconds: dict[str, list[float]] = {name: [] for name in (*MODES, *(f"sums {name}" for name in MODES))}
-    for step in range(setting.num_steps):
+    weights = {}
+    for step in range(setting.marks[-1]):
         batches = list(microbatches(setting, world, step))
         steps = {name: partial(engine.step, batches, setting.num_workers, RATE) for name, engine in engines.items()}
         sums = {f"sums {name}": partial(add_up, engine, setting, world) for name, engine in engines.items()}
         for name, measured in record.interleave(steps | sums, 1).items():
             seconds[name] += measured
+        if rank == 0 and step + 1 in setting.marks:
+            weights |= {f"{name} after {step + 1}": engine.sgd.values.clone() for name, engine in engines.items()}
     if rank == 0:
-        state = {f"weights {name}": engine.sgd.values.numpy() for name, engine in engines.items()}
-        np.savez(f"{folder}/found.npz", start=start.numpy(), buffers=num_buffers(engines["exact"]), **state, **seconds)
+        np.savez(f"{folder}/found.npz", start=start, buffers=num_buffers(engines["exact"]), **weights, **seconds)
     if size > 1:
         dist.destroy_process_group()
 
@@ -101,38 +104,38 @@ def num_buffers(engine: Engine) -> int:
     return len(engine.sums.free) + 1
 
 
-def run_group(setting: Setting, size: int, threads: int) -> dict[str, np.ndarray]:
+def run_group(setting: Setting, size: int) -> dict[str, np.ndarray]:
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(run, (setting, size, threads, folder), nprocs=size)
+        mp.spawn(run, (setting, size, folder), nprocs=size)
         with np.load(Path(folder) / "found.npz") as found:
             return dict(found)
 
 
-def distance(found: dict[str, np.ndarray], alone: dict[str, np.ndarray], mode: str) -> dict[str, float]:
+def distance(found: dict[str, np.ndarray], alone: dict[str, np.ndarray], name: str) -> dict[str, float]:
     """Of the weights from those of one process: relative to their norm, and to how far they have come."""
-    weights, reference = found[f"weights {mode}"].astype(np.float64), alone[f"weights {mode}"].astype(np.float64)
+    weights, reference = found[name].astype(np.float64), alone[name].astype(np.float64)
     apart = np.linalg.norm(weights - reference)
     moved = np.linalg.norm(reference - alone["start"])
     return {"of_norm": float(f"{apart / np.linalg.norm(reference):.2g}"), "of_way": float(f"{apart / moved:.2g}")}
 
 
 def measure(setting: Setting) -> dict[str, Any]:
-    groups = {(size, threads): run_group(setting, size, threads) for size, threads in setting.groups}
-    alone = groups[setting.groups[0]]
+    groups = {size: run_group(setting, size) for size in setting.sizes}
+    alone = groups[setting.sizes[0]]
+    names = [f"{mode} after {step}" for mode in MODES for step in setting.marks]
     return {
         "parameters_m": round(alone["start"].size / 1e6, 2),
         "virtual_workers": setting.num_workers,
-        "steps": setting.num_steps,
-        "groups": {
-            f"{size} × {threads} threads": {
+        "processes": {
+            size: {
                 "step_exact_of_default": record.ratio(to_lists(found), "exact", "default"),
                 "sums_exact_of_default": record.ratio(to_lists(found), "sums exact", "sums default"),
                 "sums_ms": {mode: record.spread([1e3 * s for s in found[f"sums {mode}"]], 2) for mode in MODES},
                 "step_s": record.spread(list(found["default"]), 3),
                 "buffers": int(found["buffers"]),
-                "distance": {mode: distance(found, alone, mode) for mode in MODES},
+                "distance": {name: distance(found, alone, name) for name in names},
             }
-            for (size, threads), found in groups.items()
+            for size, found in groups.items()
         },
     }
 
