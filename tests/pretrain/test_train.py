@@ -16,7 +16,7 @@ from pipeline.config import ConfigError, to_dict
 from pipeline.progress import read_metrics
 from pretrain import checkpoint, distributed, train, transforms
 from pretrain.engine import Engine
-from pretrain.models import build_model
+from pretrain.models.start import started
 from pretrain.samples import open_samples
 from pretrain.virtual_workers import VirtualWorkers
 
@@ -128,9 +128,10 @@ def test_divergence_names_positions_and_videos_and_keeps_what_was_saved(named, m
 def test_processes_with_unequal_shares_are_told_so(named, capsys):
     config = named("uneven", virtual_workers=8)
     samples = open_samples(artifacts.dataset_files(config.root, config.dataset), "")
-    engine = Engine(build_model(config.model.name, samples.num_labels, config.model.width), distributed.World())
+    model, origin = started(config.model, samples.num_labels)
+    engine = Engine(model, distributed.World())
     for size in (2, 3):
-        train.announce(config, samples, VirtualWorkers(8, 4, 0, size), engine, 0)
+        train.announce(config, samples, VirtualWorkers(8, 4, 0, size), engine, origin, 0)
     said = capsys.readouterr().out
     assert "3 processes share 8 virtual workers unevenly: 2, 3, 3; the slowest sets the pace" in said
     assert "2 processes share" not in said
