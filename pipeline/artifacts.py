@@ -184,6 +184,11 @@ class RunFiles:
         return storage.join(self.folder, "metrics.jsonl")
 
     @property
+    def tensorboard(self) -> str:
+        """Folder of event files: what metrics.jsonl says, for TensorBoard."""
+        return storage.join(self.folder, "tensorboard")
+
+    @property
     def checkpoints(self) -> str:
         return storage.join(self.folder, "checkpoints")
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib
 import os
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
+from pathlib import Path
 from typing import TypeVar
 
 import tyro
@@ -28,28 +29,46 @@ VERBS = {
     "export": ("pretrain.export", "checkpoint or weights file → weights in a published format, with a model card"),
     "transfer": ("pipeline.launch:transfer_main", "checkpoint × target × protocol → result"),
     "sweep": ("pipeline.launch:sweep_main", "all of it over data sizes, protocols and seeds, with the report"),
+    "recipes": ("pipeline.recipes", "list the settings of the paper, for --preset"),
     "report": ("pipeline.report", "write results.csv and report.html of a sweep again"),
     "models": ("pretrain.models.table", "list the networks: parameters, multiply-adds, features, sizes of the layers"),
     "doctor": ("pipeline.doctor", "check this machine: versions, decoder, Ray, torch, gradients"),
 }
 
 EXIT_BAD_INPUT = 2
+EXIT_PEER_LOST = 69  # another process of the run is gone; nothing is wrong with this one
+EXIT_INTERRUPTED = 75  # told to stop (SIGTERM); the same command goes on from there
 
 C = TypeVar("C")
 
 
+class PeerLostError(RuntimeError):
+    """Another process of a distributed run does not answer any more."""
+
+
 def parse(kind: type[C], argv: Sequence[str] | None = None, load: Callable[[str], C] | None = None) -> C:
-    """A stage config from the command line: defaults, then `--config FILE` (.json or .toml), then `--field value`; strict.
+    """A stage config from the command line: defaults or `--preset NAME`, `--config FILE`, `--field value`; later ones win.
 
     `load` reads the file where it is not one of `kind`.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    first.add_argument("--preset")
     first.add_argument("--config")
     known, rest = first.parse_known_args(sys.argv[1:] if argv is None else list(argv))
-    load = load or partial(configs.load, kind)
-    default = load(known.config) if known.config else kind()
-    description = f"{kind.__doc__.strip()}\n\n--config FILE (.json or .toml) sets defaults for the options below."
+    default = _preset(kind, known.preset) if known.preset else kind()
+    if known.config:
+        default = load(known.config) if load else configs.load(kind, known.config, default)
+    description = (
+        f"{kind.__doc__.strip()}\n\n--preset NAME (where `tagreel recipes` lists one), then --config FILE (.json or .toml) "
+        "set defaults for the options below."
+    )
     return tyro.cli(kind, args=rest, default=default, description=description, prog=_program())
+
+
+def _preset(kind: type[C], name: str) -> C:
+    from pipeline import recipes  # which reads command lines, too
+
+    return recipes.preset(kind, name)
 
 
 def _program() -> str:
@@ -67,15 +86,32 @@ def guarded(function: Callable[[], object]) -> int:
     try:
         function()
     except (ConfigError, StorageError) as error:
-        print("\n".join([f"tagreel: {error}", *getattr(error, "__notes__", [])]), file=sys.stderr)
-        return EXIT_BAD_INPUT
+        _say_once("\n".join([f"tagreel: {error}", *getattr(error, "__notes__", [])]))
+        return getattr(error, "status", EXIT_BAD_INPUT)
+    except PeerLostError as error:
+        _say_once(f"tagreel: {error}")
+        return EXIT_PEER_LOST
     except BrokenPipeError:  # who reads the output has seen enough (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
-        print("tagreel: interrupted; the same command goes on from here", file=sys.stderr)
+        _say_once("tagreel: interrupted; the same command goes on from here")
         return 130
     return 0
+
+
+def _say_once(text: str) -> None:
+    """A line on stderr; of the processes that torchrun started on this machine, the first to say it is enough."""
+    error_file = os.environ.get("TORCHELASTIC_ERROR_FILE")  # {folder of the run}/attempt_{n}/{local rank}/error.json
+    if error_file and os.path.isabs(error_file):
+        said = Path(error_file).parents[2] / f"said-{hashlib.sha256(text.encode()).hexdigest()}"
+        try:
+            said.touch(exist_ok=False)
+        except FileExistsError:
+            return
+        except OSError:  # better twice than never
+            pass
+    print(text, file=sys.stderr)
 
 
 def run_stage(kind: type[C], stage: Callable[[C], object], argv: Sequence[str] | None = None) -> None:
@@ -89,7 +125,7 @@ def _help() -> str:
     return (
         "tagreel: posts with hashtags in, pretrained video features and a sweep report out.\n\n"
         f"usage: tagreel VERB [options]        tagreel VERB --help lists a verb's options\n\n{verbs}\n\n"
-        "Every verb takes --config FILE (.json or .toml); options after it win. Finished work is never done twice:\n"
+        "Every verb takes --config FILE (.json or .toml), some a --preset NAME before it; options win. What is done stays done:\n"
         "the same command again skips what is whole, resumes what is not, and refuses a changed configuration."
     )
 

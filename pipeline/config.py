@@ -36,6 +36,7 @@ NOT_IN_DIGEST = frozenset(
         "compile",
         "pad_channels",
         "tensorboard",
+        "peer_timeout_s",
     }
 )
 
@@ -319,6 +320,8 @@ class PretrainConfig:
     """Also write the metrics for TensorBoard."""
     num_processes: int = 1
     """Training processes on this machine, when started by `tagreel pretrain`."""
+    peer_timeout_s: float = 120.0
+    """A process that does not answer the others for so long is taken for lost: the longest that one may lag behind."""
     force: bool = False
     """Discard what is at the same path and start over."""
 
@@ -467,8 +470,8 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
     return value
 
 
-def load(kind: type[T], path: str | Path) -> T:
-    """Read a stage config from a .json or .toml file; keys that are left out keep their defaults."""
+def load(kind: type[T], path: str | Path, base: T | None = None) -> T:
+    """Read a stage config from a .json or .toml file; keys that are left out keep the values of `base`, or their defaults."""
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"config file '{path}' does not exist")
@@ -476,7 +479,15 @@ def load(kind: type[T], path: str | Path) -> T:
         values = tomllib.loads(path.read_text()) if path.suffix == ".toml" else json.loads(path.read_text())
     except ValueError as error:
         raise ConfigError(f"config file '{path}' is not valid {path.suffix[1:] or 'JSON'}: {error}") from error
-    return from_dict(kind, values)
+    return from_dict(kind, values if base is None else _merged(to_dict(base), values))
+
+
+def _merged(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
+    """`base` with `values` over it, sections field by field."""
+    nested = {
+        k: _merged(base[k], v) for k, v in values.items() if isinstance(v, dict) and isinstance(base.get(k), dict)
+    }
+    return {**base, **values, **nested}
 
 
 def determining(config: Any) -> dict[str, Any]:

@@ -81,7 +81,9 @@ def _world(config: DemoConfig) -> WorldConfig:
 def _sweep(config: DemoConfig, world: WorldSummary, workers: int) -> SweepConfig:
     posts, labels = str(world.posts_path), str(world.seed_labels_path)
     sweep = presets.demo(config.root, posts, labels, workers, config.num_processes)
-    recipe = replace(sweep.pretrain.recipe, total_clips=config.total_clips)
+    recipe = sweep.pretrain.recipe
+    warmup = recipe.warmup_clips * config.total_clips // recipe.total_clips
+    recipe = replace(recipe, total_clips=config.total_clips, warmup_clips=warmup)
     return replace(sweep, sizes=config.sizes, seeds=config.seeds, pretrain=replace(sweep.pretrain, recipe=recipe))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from typing import Any
 
 from pipeline import artifacts, progress, storage, sweeps
 from pipeline import config as configs
-from pipeline.cli import run_stage
+from pipeline.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_PEER_LOST, run_stage
 from pipeline.config import ConfigError, PretrainConfig, SweepConfig, TransferConfig
 
 
@@ -30,14 +31,20 @@ class Command:
 
 
 class CommandFailed(ConfigError):
-    """A stage's process ended with an error; its own message stands above."""
+    """A stage's process ended with an error; its own message stands above. `status` is the stage's own."""
+
+    def __init__(self, step: Command, status: int) -> None:
+        super().__init__(
+            f"'{step.name}' failed with status {status}; its message is above. The command was:\n  {step.line()}"
+        )
+        self.status = status
 
 
 def torchrun(module: str, num_processes: int) -> tuple[str, ...]:
     """argv that starts `module` as `num_processes` torch.distributed processes on this machine."""
     if num_processes == 1:
         return (sys.executable, "-m", module)
-    launcher = ("torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}")
+    launcher = ("pretrain.torchrun", "--standalone", f"--nproc-per-node={num_processes}")
     return (sys.executable, "-m", *launcher, "-m", module)
 
 
@@ -48,13 +55,22 @@ def command(name: str, module: str, config: Any, folder: str, num_processes: int
 
 
 def run(step: Command) -> None:
-    """Write the config and run the stage, its progress on this terminal."""
+    """Write the config and run the stage, its progress on this terminal; CommandFailed if it does not end well."""
     storage.write_json(step.config_path, configs.to_dict(step.config))
-    status = subprocess.run(step.argv, env=_environment(step), check=False).returncode
-    if status:
-        raise CommandFailed(
-            f"'{step.name}' failed with status {status}; its message is above. The command was:\n  {step.line()}"
-        )
+    if status := _status(subprocess.Popen(step.argv, env=_environment(step))):
+        raise CommandFailed(step, status)
+
+
+def _status(process: subprocess.Popen) -> int:
+    """Wait; exit status as a shell tells it. To stop is the stage's business: it hears SIGTERM from here, Ctrl-C itself."""
+    before = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGTERM))
+    try:
+        code = process.wait()
+    except KeyboardInterrupt:
+        code = process.wait()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return 128 - code if code < 0 else code
 
 
 def _environment(step: Command) -> dict[str, str]:
@@ -150,13 +166,28 @@ def sweep(config: SweepConfig, dry_run: bool = False) -> None:
 # ------------------------------------------------------------------------------------------------ verbs
 
 
+SAID_ENOUGH = (EXIT_BAD_INPUT, EXIT_PEER_LOST, EXIT_INTERRUPTED, 130)  # the stage's last line says why
+
+
+def run_alone(step: Command) -> None:
+    """Run what the user asked for by name: it ends as the stage does."""
+    try:
+        run(step)
+    except CommandFailed as failed:
+        if failed.status in SAID_ENOUGH:
+            sys.exit(failed.status)
+        raise
+
+
 def pretrain(config: PretrainConfig) -> None:
-    run(command(f"pretrain-{config.run}", "pretrain.train", config, _configs_folder(config), config.num_processes))
+    run_alone(
+        command(f"pretrain-{config.run}", "pretrain.train", config, _configs_folder(config), config.num_processes)
+    )
 
 
 def transfer(config: TransferConfig) -> None:
     name = f"transfer-{config.run}-{config.target}-{config.protocol}"
-    run(command(name, "finetune.transfer", config, _configs_folder(config), config.num_processes))
+    run_alone(command(name, "finetune.transfer", config, _configs_folder(config), config.num_processes))
 
 
 def _configs_folder(config: PretrainConfig | TransferConfig) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 from collections.abc import Iterable
@@ -38,15 +39,37 @@ class MetricsFile:
         """`resume_at` (key, value) forgets lines whose key is beyond value: they will be written again."""
         os.makedirs(os.path.dirname(path), exist_ok=True)
         kept = [line for line in read_metrics(path) if resume_at is None or line.get(resume_at[0], 0) <= resume_at[1]]
-        with open(path, "w") as file:
+        with open(f"{path}.tmp", "w") as file:
             file.writelines(json.dumps(line) + "\n" for line in kept)
+        os.replace(f"{path}.tmp", path)
+        self.last: dict[str, Any] = kept[-1] if kept else {}
         self._file = open(path, "a", buffering=1)  # noqa: SIM115  (lives as long as the object)
 
     def write(self, **values: Any) -> None:
-        self._file.write(json.dumps(values) + "\n")
+        """One line; what is not finite is written as null, for JSON has no word for it."""
+        finite = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
+        self._file.write(json.dumps(finite) + "\n")
 
     def close(self) -> None:
         self._file.close()
+
+
+class EventFile:
+    """Numbers for TensorBoard. torch's writer takes seconds to import, so it is only where one is made."""
+
+    def __init__(self, folder: str, resume_at: int) -> None:
+        """Steps beyond `resume_at`, of a run that was cut short, are marked as void: they will be written again."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(folder, purge_step=resume_at + 1, flush_secs=30)
+
+    def write(self, step: int, **values: float | None) -> None:
+        for name, value in values.items():
+            if value is not None:
+                self._writer.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        self._writer.close()
 
 
 def read_metrics(path: str) -> list[dict[str, Any]]:

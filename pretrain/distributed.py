@@ -6,12 +6,16 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from pipeline import progress
+from pipeline.cli import PeerLostError
+
+JOIN_TIMEOUT_S = 600.0  # the slowest import of torch, from a cold network disk
 
 all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its name before torch 2.13
 
@@ -61,17 +65,26 @@ class World:
             dist.broadcast(tensor, src=0)
         return tensor
 
+    def max_(self, tensor: Tensor) -> Tensor:
+        """Replace `tensor` on every rank by the greatest over ranks, element by element."""
+        if self.size > 1:
+            dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return tensor
+
     def barrier(self) -> None:
         """Wait until every rank is here."""
         self.sum_(torch.zeros(1, device=self.device))
 
 
 @contextlib.contextmanager
-def joined(device: str | None = None) -> Iterator[World]:
+def joined(device: str | None = None, timeout_s: float | None = None) -> Iterator[World]:
     """The world of this process for the length of a `with` block; the group is left on the way out.
 
     Under torchrun (RANK, WORLD_SIZE, LOCAL_RANK in the environment) the group is NCCL on GPUs and gloo on CPUs; without
     it the world is this process alone. `device` ("cpu", "cuda") overrides the choice: CUDA where there is one.
+
+    Raises:
+        PeerLostError: where a peer has gone or, with `timeout_s`, has kept this process waiting for so long.
     """
     local_rank, local_size = int(os.environ.get("LOCAL_RANK", 0)), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     kind = device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -84,11 +97,38 @@ def joined(device: str | None = None) -> Iterator[World]:
     if "RANK" not in os.environ:
         yield World(device=chosen)
         return
-    dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+    with peers_may_leave():
+        meet("nccl" if kind == "cuda" else "gloo", timeout_s)
+        try:
+            yield World(dist.get_rank(), dist.get_world_size(), chosen)
+        finally:
+            dist.destroy_process_group()
+
+
+def meet(backend: str, timeout_s: float | None) -> None:
+    """Form the group that torchrun's environment describes: all may come late, but none may keep the others waiting later."""
+    store, rank, size = next(dist.rendezvous("env://", timeout=timedelta(seconds=JOIN_TIMEOUT_S)))
+    store.set(f"here/{rank}", "")
+    store.wait([f"here/{peer}" for peer in range(size)], timedelta(seconds=JOIN_TIMEOUT_S))
+    timeout = None if timeout_s is None else timedelta(seconds=timeout_s)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=timeout)
+
+
+LOST = ("peer", "timed out", "timeout", "broken pipe", "refused", "remote", "network", "connection")
+
+
+@contextlib.contextmanager
+def peers_may_leave() -> Iterator[None]:
+    """Broken communication becomes PeerLostError: what went wrong stands with the peer that went."""
     try:
-        yield World(dist.get_rank(), dist.get_world_size(), chosen)
-    finally:
-        dist.destroy_process_group()
+        yield
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        of_communication = isinstance(error, dist.DistError) or "gloo" in reason
+        if not of_communication or not any(word in reason.lower() for word in LOST):
+            raise
+        rank = os.environ["RANK"]
+        raise PeerLostError(f"process {rank} lost its peers ({reason}); why stands with them") from error
 
 
 def prepare_cpu(local_processes: int) -> None:

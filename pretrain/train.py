@@ -15,27 +15,26 @@ import torch
 
 from pipeline import artifacts, progress, storage
 from pipeline.artifacts import RunFiles
-from pipeline.cli import run_stage
+from pipeline.cli import EXIT_INTERRUPTED, run_stage
 from pipeline.config import ConfigError, PretrainConfig
-from pretrain import checkpoint
+from pretrain import checkpoint, reporter, schedule
 from pretrain.data import MicrobatchSampler, Share, TrainingClips, microbatches
 from pretrain.distributed import World, joined, prepare_exact
 from pretrain.engine import Engine, NonFiniteStepError
 from pretrain.models import BUILDERS, count
 from pretrain.models.start import Origin, started
+from pretrain.provenance import device_name, provenance
 from pretrain.replaced import ReplacedClips
 from pretrain.reporter import Reporter
 from pretrain.samples import Samples, open_samples
 from pretrain.schedule import learning_rate, num_steps
 from pretrain.virtual_workers import VirtualWorkers
 
-EXIT_INTERRUPTED = 75  # told to stop (SIGTERM); a checkpoint was written, and the same command goes on from it
-
 
 def train(config: PretrainConfig) -> None:
     """Train to the end of the recipe, from the newest checkpoint of the run if there is one."""
     check(config)
-    with joined() as world, StopRequest() as stop:
+    with joined(timeout_s=config.peer_timeout_s) as world, StopRequest() as stop:
         if config.exact:
             prepare_exact(world.device)
         recipe, files = config.recipe, artifacts.run_files(config.root, config.run)
@@ -67,7 +66,7 @@ def train(config: PretrainConfig) -> None:
         sampler = MicrobatchSampler(workers, clips_seen // workers.global_batch, num_steps(recipe))
         loader = microbatches(clips, sampler, config.loader_workers, pin=world.device.type == "cuda")
         replaced = ReplacedClips(world, num_replaced, config.max_replaced, recipe.total_clips)
-        reporter = Reporter(config, files, world, clips_seen, replaced)
+        report = Reporter(config, files, world, clips_seen, replaced)
 
         while clips_seen < num_steps(recipe) * workers.global_batch:
             mine = Share(islice(loader, len(workers.mine)), recipe.seed, world.device)
@@ -78,7 +77,7 @@ def train(config: PretrainConfig) -> None:
                 raise diverged(error, mine, samples, clips_seen) from error
             before, clips_seen = clips_seen, clips_seen + workers.global_batch
             replaced.add(mine.replaced)
-            reporter.step(clips_seen, result, rate, mine.waited_s)
+            report.step(clips_seen, result, rate, mine.waited_s)
             at_mark = before // config.checkpoint_clips != clips_seen // config.checkpoint_clips
             if at_mark or result.stop_asked:
                 saved = save(engine, files, clips_seen, config.keep_last, replaced=replaced.total(clips_seen))
@@ -90,7 +89,7 @@ def train(config: PretrainConfig) -> None:
 
         if saved < clips_seen:
             save(engine, files, clips_seen, config.keep_last, replaced=replaced.total(clips_seen))
-        finish(config, files, samples, clips_seen, reporter, world)
+        finish(config, files, samples, clips_seen, report, world)
 
 
 # ---------------------------------------------------------------------------------------------- before the loop
@@ -106,9 +105,8 @@ def check(config: PretrainConfig) -> None:
         raise ConfigError(f"unknown model.name = '{config.model.name}'; choices: {', '.join(BUILDERS)}")
     if not storage.is_local(config.root):
         raise ConfigError(f"checkpoints are written to local disks only; root = '{config.root}' is a URL")
-    for name, least in (("total_clips", 1), ("virtual_workers", 1), ("batch_per_gpu", 1), ("shuffle_shards", 0)):
-        if getattr(config.recipe, name) < least:
-            raise ConfigError(f"recipe.{name} must be at least {least}")
+    schedule.check(config.recipe)
+    reporter.check(config)
 
 
 def is_finished(config: PretrainConfig, files: RunFiles, digests: dict[str, str], world: World) -> bool:
@@ -142,11 +140,12 @@ def announce(
     progress.say(
         f"pretrain: {config.model.name}, {num_params / 1e6:.1f}M parameters, {gmac:.2f} GMAC a clip, "
         f"{samples.num_labels} labels; {workers.num_workers} virtual workers × {workers.batch} clips on "
-        f"{workers.world_size} process(es), {engine.world.device}"
+        f"{workers.world_size} process(es), {device_name(engine.world.device)}"
         + (f"; resuming at {start:,} of {config.recipe.total_clips:,} clips" if start else f"; {origin.description}")
     )
     if workers.imbalance:
         progress.say(f"pretrain: {workers.imbalance}")
+    progress.say(f"pretrain: {schedule.describe(config.recipe)}")
 
 
 # ---------------------------------------------------------------------------------------------- in the loop
@@ -198,21 +197,30 @@ def diverged(error: NonFiniteStepError, share: Share, samples: Samples, clips_se
 
 
 def finish(
-    config: PretrainConfig, files: RunFiles, samples: Samples, clips_seen: int, reporter: Reporter, world: World
+    config: PretrainConfig, files: RunFiles, samples: Samples, clips_seen: int, report: Reporter, world: World
 ) -> None:
     """Write run.json, last of all, and say what was done."""
-    seconds, speed = reporter.close()
-    num_replaced = reporter.replaced.total(clips_seen)
+    performance = report.close()
+    num_replaced = report.replaced.total(clips_seen)
     if world.is_first:
         path = storage.join("checkpoints", f"{clips_seen:012d}")
         counts = {"videos": samples.total, "kept": len(samples), "dropped": samples.dropped}
         counts |= {"clips_seen": clips_seen, "replaced": num_replaced}
         artifacts.seal(
-            files.folder, files.marker, counts, checkpoint=path, num_labels=samples.num_labels, labels=samples.labels
+            files.folder,
+            files.marker,
+            counts,
+            checkpoint=path,
+            num_labels=samples.num_labels,
+            labels=samples.labels,
+            schedule=schedule.describe(config.recipe),
+            performance=performance,
+            provenance=provenance(world),
         )
         progress.say(
             f"pretrain: run '{config.run}' finished: {clips_seen:,} clips ({clips_seen / len(samples):.1f} passes over "
-            f"{len(samples):,} videos); this time {seconds:.0f} s at {speed:,.0f} clips/s; {files.folder}/{path}"
+            f"{len(samples):,} videos); this time {performance['seconds']:.0f} s at {performance['clips_per_s']:,.0f} "
+            f"clips/s; {files.folder}/{path}"
         )
     world.barrier()
 

@@ -121,6 +121,7 @@ def config(root) -> PretrainConfig:
             total_clips=32, virtual_workers=2, batch_per_gpu=4, lr_per_gpu=0.02, warmup_clips=8, num_decays=1, seed=3
         ),
         checkpoint_clips=16,
+        tensorboard=False,
     )
 
 

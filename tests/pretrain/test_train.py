@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 
 from pipeline import artifacts, storage
+from pipeline.cli import EXIT_INTERRUPTED
 from pipeline.config import ConfigError, to_dict
 from pipeline.progress import read_metrics
 from pretrain import checkpoint, distributed, train, transforms
@@ -64,6 +65,9 @@ def test_a_run_leaves_the_artefact_that_the_map_promises(named, uninterrupted):
     }
     assert (marker["checkpoint"], marker["num_labels"]) == ("checkpoints/000000000032", 3)
     assert marker["input_digests"] == {"dataset": "d" * 16, "exclusions": ""}
+    assert marker["schedule"].startswith("2 workers × 0.02 = 0.04, warm-up over 8 clips, 1 × 0.5 every 16, 32 clips")
+    assert marker["provenance"].items() >= {"torch": torch.__version__, "world_size": 1}.items()
+    assert marker["performance"].keys() == {"seconds", "clips_per_s", "memory_gb"}
     assert checkpoint.newest(files.checkpoints).clips_seen == 32
     lines = read_metrics(files.metrics)
     assert [line["clips_seen"] for line in lines] == [8, 16, 24, 32]
@@ -144,7 +148,7 @@ def test_processes_with_unequal_shares_are_told_so(named, capsys):
         ({"model": {"name": "resnet50"}}, "unknown model.name = 'resnet50'; choices: r2plus1d_10"),
         ({"root": "s3://bucket/root"}, "local disks only"),
         ({"recipe": {"batch_per_gpu": 0}}, "batch_per_gpu must be at least 1"),
-        ({"recipe": {"shuffle_shards": -1}}, "shuffle_shards must be at least 0"),
+        ({"recipe": {"shuffle_shards": -1}}, "shuffle_shards must not be negative"),
     ],
 )
 def test_impossible_configs_are_refused_before_anything_is_written(config, change, message):
@@ -193,6 +197,6 @@ def test_sigterm_saves_and_exits_with_a_status_of_its_own(named, tmp_path):
         time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     output = process.communicate(timeout=60)[0]
-    assert process.returncode == train.EXIT_INTERRUPTED, output
+    assert process.returncode == EXIT_INTERRUPTED, output
     saved = checkpoint.newest(artifacts.run_files(config.root, config.run).checkpoints).clips_seen
     assert f"saved at {saved:,} clips" in output

@@ -1,0 +1,33 @@
+"""What a run was made with: versions and devices, for run.json and for who has to repeat it."""
+
+import importlib.metadata
+import platform
+
+import torch
+
+from pretrain.distributed import World
+
+
+def provenance(world: World) -> dict[str, str | int | None]:
+    """Versions, device and number of processes of this (the last) part of a run."""
+    return {
+        **{name: _version(name) for name in ("tagreel", "torchvision", "av")},
+        "torch": str(torch.__version__),
+        "python": platform.python_version(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "device": device_name(world.device),
+        "world_size": world.size,
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """ "NVIDIA H200", or "cpu": the processor's name says little without its surroundings."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

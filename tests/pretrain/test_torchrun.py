@@ -1,0 +1,145 @@
+"""A launched program's ending is the launcher's: status, message, signals."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline import artifacts, cli, launch
+from pipeline.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_PEER_LOST
+from pipeline.config import PretrainConfig, to_dict
+from pretrain import checkpoint
+from pretrain.torchrun import status_of
+
+
+@pytest.mark.parametrize(
+    ("exit_codes", "status"),
+    [
+        ([1], 1),
+        ([EXIT_BAD_INPUT, EXIT_PEER_LOST], EXIT_BAD_INPUT),
+        ([EXIT_PEER_LOST, 1], 1),
+        ([EXIT_PEER_LOST, EXIT_PEER_LOST], EXIT_PEER_LOST),
+        ([-signal.SIGTERM, EXIT_INTERRUPTED], EXIT_INTERRUPTED),
+        ([EXIT_PEER_LOST, -signal.SIGSEGV], 139),
+    ],
+)
+def test_the_status_of_several_is_the_one_that_tells_most(exit_codes, status):
+    assert status_of(exit_codes) == status
+    assert status_of(reversed(exit_codes)) == status
+
+
+def tagreel(*words: str) -> subprocess.Popen:
+    """`tagreel WORDS`, with its own group of processes."""
+    command = [sys.executable, "-m", "pipeline.cli", *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+@pytest.mark.distributed
+def test_bad_input_is_said_once_and_last_with_its_status(tmp_path):
+    process = tagreel("pretrain", "--root", str(tmp_path), "--dataset", "absent", "--num-processes", "2")
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == EXIT_BAD_INPUT, errors
+    assert errors.count("tagreel build --dataset absent") == 1
+    assert errors.splitlines()[-1].startswith("tagreel: ")
+    assert "Traceback" not in errors
+    assert "FAILED" not in errors
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_sigterm_to_tagreel_reaches_the_ranks_which_save(named, tmp_path):
+    config: PretrainConfig = dataclasses.replace(named("launched", total_clips=8_000_000), num_processes=2)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(to_dict(config)))
+    files = artifacts.run_files(config.root, config.run)
+    process = tagreel("pretrain", "--config", str(path))
+    deadline = time.monotonic() + 90
+    while not Path(files.metrics).is_file() or not Path(files.metrics).stat().st_size:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    for _ in range(3):  # as a scheduler does that tells every process of a job
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.05)
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == EXIT_INTERRUPTED, errors
+    saved = checkpoint.newest(files.checkpoints).clips_seen
+    assert output.count(f"saved at {saved:,} clips") == 1
+    assert "Traceback" not in errors
+
+
+RANKS = """
+import os, sys, time
+from pretrain.distributed import joined
+from pipeline.cli import guarded
+from pipeline.config import ConfigError
+import torch
+
+def work():
+    with joined(device="cpu", timeout_s=30) as world:
+        world.barrier()
+        if world.rank == 1:
+            {fault}
+        world.barrier()
+
+sys.exit(guarded(work))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.parametrize(
+    ("fault", "status", "told"),
+    [
+        ("raise ConfigError('rank 1 knows why')", EXIT_BAD_INPUT, "rank 1 knows why"),
+        ("os._exit(9)", 9, "process 0 lost its peers"),
+    ],
+)
+def test_when_one_rank_fails_its_status_counts_and_the_other_tells_no_story(tmp_path, fault, status, told):
+    script = tmp_path / "ranks.py"
+    script.write_text(textwrap.dedent(RANKS).format(fault=fault))
+    command = [sys.executable, "-m", "pretrain.torchrun", "--standalone", "--nproc-per-node=2", str(script)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    assert ended.returncode == status, ended.stderr
+    assert told in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+def test_launchers_that_cannot_meet_say_where():
+    there = ["--nnodes=2", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:1", "--rdzv-conf=is_host=0,read_timeout=1"]
+    command = [sys.executable, "-m", "pretrain.torchrun", *there, "-m", "pretrain.train"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == EXIT_PEER_LOST, ended.stderr
+    assert "tagreel: the launchers cannot meet at '127.0.0.1:1'" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_of_ranks_that_say_the_same_one_is_heard_and_of_others_each(tmp_path, monkeypatch, capsys):
+    def fail(message: str) -> None:
+        raise cli.PeerLostError(message)
+
+    for rank, message in enumerate(["the same", "the same", "another"]):
+        monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "attempt_0" / str(rank) / "error.json"))
+        assert cli.guarded(lambda message=message: fail(message)) == EXIT_PEER_LOST
+    assert capsys.readouterr().err == "tagreel: the same\ntagreel: another\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "status"), [("raise SystemExit(75)", 75), ("import os; os.kill(os.getpid(), 9)", 137)]
+)
+def test_a_command_ends_with_the_status_of_its_stage(tmp_path, code, status):
+    step = launch.Command("step", (sys.executable, "-c", code), PretrainConfig(), str(tmp_path / "step.json"))
+    with pytest.raises(launch.CommandFailed) as failed:
+        launch.run(step)
+    assert failed.value.status == status
+    assert cli.guarded(lambda: launch.run(step)) == status
