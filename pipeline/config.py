@@ -181,8 +181,8 @@ class RecipeConfig:
     """Nesterov momentum."""
     weight_decay: float = 1e-4
     """On convolutions, final layer and batch-norm scales, not on biases (our choice)."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 runs the forward pass under autocast."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """bf16 runs the forward pass under autocast; tf32 is fp32 with inputs of a GPU's convolutions rounded to 10 bits."""
     seed: int = 0
     """Seed of the weights, of the sample order and of the augmentation."""
     shuffle_shards: int = 0
@@ -313,9 +313,9 @@ class PretrainConfig:
     shard_cache_gb: float = 100.0
     """Size of that folder; the shards used longest ago go first."""
     compile: bool = False
-    """Run the network through torch.compile."""
+    """Run training's forward and backward passes through torch.compile: for GPUs; compiling takes minutes at each start."""
     pad_channels: bool = False
-    """Pad channel counts to multiples of 8 with zeros that stay zero (for tensor cores); the weights stored are the same."""
+    """Pad channel counts to multiples of 8 with zeros that stay zero (for tensor cores); checkpoints have the usual shapes."""
     tensorboard: bool = True
     """Also write the metrics for TensorBoard."""
     num_processes: int = 1

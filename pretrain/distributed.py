@@ -91,6 +91,7 @@ def joined(device: str | None = None, timeout_s: float | None = None) -> Iterato
     if kind == "cuda":
         chosen = torch.device("cuda", local_rank)
         torch.cuda.set_device(chosen)
+        torch.backends.cudnn.benchmark = True  # clips have one shape: the fastest algorithms are looked for once
     else:
         chosen = torch.device("cpu")
         prepare_cpu(local_size)
@@ -175,6 +176,6 @@ def keep_freed_memory() -> None:
         return
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt
-        trim_threshold, mmap_threshold = -1, -3
-        mallopt(mmap_threshold, 1 << 30)
-        mallopt(trim_threshold, 2**31 - 1)
+        trim_threshold, mmap_threshold, never = -1, -3, -1
+        mallopt(mmap_threshold, 2**31 - 1)
+        mallopt(trim_threshold, never)

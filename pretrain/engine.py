@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pretrain.compilation import compiled
 from pretrain.distributed import World
+from pretrain.models.padding import strip
 from pretrain.sgd import FlatSgd
 from pretrain.sums import FlatSum, TreeSum
 from pretrain.virtual_workers import RunningStatistics
@@ -49,10 +51,12 @@ class Engine:
         world: the processes that share each step.
         momentum: of Nesterov's kind; 0 for plain SGD.
         weight_decay: on everything but biases.
-        precision: "fp32", or "bf16" for a forward pass under autocast.
+        precision: "bf16" for a forward pass under autocast; "fp32", or "tf32" where a GPU's convolutions may round their
+            inputs to 10 bits of mantissa. This choice is the process's.
         loss: of logits and labels; softmax cross-entropy by default.
         exact: add up over the virtual workers in one fixed tree: the same bits for any number of processes, if each
             computes a microbatch in the same way (`distributed.prepare_exact`).
+        compile: run the model's training passes through torch.compile, for clips of one shape.
     """
 
     def __init__(
@@ -64,12 +68,15 @@ class Engine:
         precision: str = "fp32",
         loss: Loss = F.cross_entropy,
         exact: bool = False,
+        compile: bool = False,
     ) -> None:
         self.model, self.world, self.loss, self.precision = model, world, loss, precision
-        for tensor in model.state_dict().values():
-            world.broadcast_(tensor)
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        self.forward = compiled(model) if compile else model
         self.statistics = RunningStatistics(model)
         self.sgd = FlatSgd(model, momentum, weight_decay)
+        for tensor in (self.sgd.values, *model.buffers()):
+            world.broadcast_(tensor)
         sizes = [self.sgd.values.numel(), self.statistics.numel(), NUM_SCALARS]
         self.sums = (TreeSum if exact else FlatSum)(sum(sizes), world)
         self.gradients, self.collected, self.scalars = self.sums.flat.split(sizes)
@@ -94,13 +101,13 @@ class Engine:
         self.statistics.begin()
         self.scalars[2] = float(ask_stop)
         losses = []
-        for clips, labels in microbatches:
-            losses.append(self._accumulate(clips, labels))
-            self.sums.close_term()
+        with self._autocast(enabled=False):  # all around, so that weights are cast to bf16 once a step
+            for clips, labels in microbatches:
+                losses.append(self._accumulate(clips, labels))
+                self.sums.close_term()
         self.sums.finish()
         self.sums.flat.mul_(1.0 / num_workers)
-        loss, accuracy, stop_asked = self.scalars.tolist()
-        gradient_norm = float(self.gradients.norm())
+        loss, accuracy, stop_asked, gradient_norm = torch.cat([self.scalars, self.gradients.norm()[None]]).tolist()
         if not (math.isfinite(loss) and math.isfinite(gradient_norm)):
             faults = [number for number, value in enumerate(losses) if not math.isfinite(float(value))]
             self.statistics.restore()
@@ -111,8 +118,8 @@ class Engine:
 
     def _accumulate(self, clips_BCTHW: Tensor, labels: Tensor) -> Tensor:
         """Forward and backward of one microbatch, added to the sums; returns its loss, detached."""
-        with torch.autocast(clips_BCTHW.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-            logits = self.model(clips_BCTHW)
+        with self._autocast(enabled=self.precision == "bf16"):
+            logits = self.forward(clips_BCTHW)
         self.statistics.collect(self.collected)
         loss = self.loss(logits.float(), labels)
         loss.backward()
@@ -120,9 +127,12 @@ class Engine:
         self.scalars[:2] += torch.stack([loss.detach(), right])
         return loss.detach()
 
+    def _autocast(self, enabled: bool) -> torch.autocast:
+        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=enabled)
+
     def optimizer_tensors(self) -> dict[str, Tensor]:
-        """Momentum by parameter name."""
-        return self.sgd.views(self.sgd.momenta)
+        """Momentum by parameter name, of the shapes in the model's `state_dict`."""
+        return strip(self.sgd.views(self.sgd.momenta), self.model)
 
     def load(self, model_tensors: dict[str, Tensor], optimizer_tensors: dict[str, Tensor]) -> None:
         """Take up what `model.state_dict()` and `optimizer_tensors()` gave."""

@@ -21,8 +21,11 @@ from pretrain import checkpoint, reporter, schedule
 from pretrain.data import MicrobatchSampler, Share, TrainingClips, microbatches
 from pretrain.distributed import World, joined, prepare_exact
 from pretrain.engine import Engine, NonFiniteStepError
-from pretrain.models import BUILDERS, count
+from pretrain.models import BUILDERS, build_model, count
+from pretrain.models.counts import shapes_only
+from pretrain.models.padding import pad_channels
 from pretrain.models.start import Origin, started
+from pretrain.prefetch import on_device
 from pretrain.provenance import device_name, provenance
 from pretrain.replaced import ReplacedClips
 from pretrain.reporter import Reporter
@@ -50,7 +53,10 @@ def train(config: PretrainConfig) -> None:
             return
 
         model = model.to(world.device)
-        engine = Engine(model, world, recipe.momentum, recipe.weight_decay, recipe.precision, exact=config.exact)
+        if config.pad_channels:
+            pad_channels(model)
+        options = {"exact": config.exact, "compile": config.compile}
+        engine = Engine(model, world, recipe.momentum, recipe.weight_decay, recipe.precision, **options)
         clips_seen, num_replaced = resume(engine, files)
         saved = clips_seen
         announce(config, samples, workers, engine, origin, clips_seen)
@@ -65,6 +71,7 @@ def train(config: PretrainConfig) -> None:
         )
         sampler = MicrobatchSampler(workers, clips_seen // workers.global_batch, num_steps(recipe))
         loader = microbatches(clips, sampler, config.loader_workers, pin=world.device.type == "cuda")
+        loader = on_device(loader, world.device)
         replaced = ReplacedClips(world, num_replaced, config.max_replaced, recipe.total_clips)
         report = Reporter(config, files, world, clips_seen, replaced)
 
@@ -135,7 +142,9 @@ def announce(
     config: PretrainConfig, samples: Samples, workers: VirtualWorkers, engine: Engine, origin: Origin, start: int
 ) -> None:
     """What is about to be done, for the person at the terminal."""
-    num_params, gmac = count(engine.model, config.clip.length, config.clip.crop_px)
+    with shapes_only():  # the network as it is stored, whether or not this one is padded
+        stored = build_model(config.model.name, samples.num_labels, config.model.width)
+    num_params, gmac = count(stored, config.clip.length, config.clip.crop_px)
     progress.say_counts(f"pretrain: videos of '{samples.name}'", samples.total, len(samples), samples.dropped)
     progress.say(
         f"pretrain: {config.model.name}, {num_params / 1e6:.1f}M parameters, {gmac:.2f} GMAC a clip, "

@@ -5,6 +5,8 @@ logically [B, 3, T, h, w] and lies in `channels_last_3d` memory without a copy. 
 (seed, position in the sample order), so no process or restart changes them.
 """
 
+import functools
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -31,15 +33,26 @@ def centre_crop(frames_THWC: np.ndarray, crop_px: int) -> np.ndarray:
 
 def random_flip(clips_BTHWC: Tensor, seed: int, positions: np.ndarray) -> Tensor:
     """Mirror half of the clips left to right, decided by their positions int64 [B]."""
-    flips = torch.from_numpy(draws.uniform(seed, "flip", positions) < 0.5).to(clips_BTHWC.device)
+    flips = _moved(torch.from_numpy(draws.uniform(seed, "flip", positions) < 0.5), clips_BTHWC.device)
     return torch.where(flips[:, None, None, None, None], clips_BTHWC.flip(3), clips_BTHWC)
 
 
 def normalise(clips_BTHWC: Tensor) -> Tensor:
     """uint8 [B, T, H, W, 3] → float32 [B, 3, T, H, W], (x / 255 − mean) / std per colour."""
-    mean, std = torch.tensor(MEAN_RGB, dtype=torch.float64), torch.tensor(STD_RGB, dtype=torch.float64)
-    scale, shift = (t.float().to(clips_BTHWC.device) for t in (1 / (255 * std), -mean / std))
+    scale, shift = _scale_and_shift(clips_BTHWC.device)
     return torch.addcmul(shift, clips_BTHWC.float(), scale).permute(0, 4, 1, 2, 3)
+
+
+@functools.cache
+def _scale_and_shift(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Of normalisation, float32 [3] each; kept, because each copy to a GPU would wait for all that is under way there."""
+    mean, std = torch.tensor(MEAN_RGB, dtype=torch.float64), torch.tensor(STD_RGB, dtype=torch.float64)
+    return (1 / (255 * std)).float().to(device), (-mean / std).float().to(device)
+
+
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """A small tensor on the device, without waiting for what is under way there."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def _room(frames_THWC: np.ndarray, crop_px: int) -> tuple[int, int]:

@@ -68,11 +68,15 @@ def _stack_taps(x_BCTHW: Tensor, kernel: int, stride: int, padding: int) -> Tens
 class Conv3d(nn.Conv3d):
     """`nn.Conv3d` without bias, run through `folded_conv3d`; weight [D, C, kt, kh, kw]."""
 
+    missing_channels = 0  # of the input, to be added as zeros: the colours' in a padded network
+
     def __init__(self, in_channels: int, out_channels: int, kernel: tuple, stride: tuple = (1, 1, 1)) -> None:
         padding = tuple(size // 2 for size in kernel)
         super().__init__(in_channels, out_channels, kernel, stride, padding, bias=False)
 
     def forward(self, x_BCTHW: Tensor) -> Tensor:
+        if self.missing_channels:
+            x_BCTHW = F.pad(x_BCTHW, (0, 0, 0, 0, 0, 0, 0, self.missing_channels))
         return folded_conv3d(x_BCTHW, self.weight, self.stride, self.padding)
 
 

@@ -112,6 +112,16 @@ def test_memory_for_decoded_videos_and_loader_workers_do_not_change_the_weights(
     assert_equal(weights(config, 32), trained(named, uninterrupted))
 
 
+def test_a_run_with_padded_channels_writes_weights_and_momenta_of_the_usual_shapes(named, uninterrupted):
+    config = named("padded", total_clips=16)
+    train.train(dataclasses.replace(config, pad_channels=True))
+    folder = artifacts.run_files(config.root, "padded").checkpoints
+    found = {name: checkpoint.newest(folder).optimizer_tensors()[name].shape for name in ("stem.0.weight", "fc.weight")}
+    shapes = {name: tensor.shape for name, tensor in trained(named, uninterrupted).items()}
+    assert {name: tensor.shape for name, tensor in weights(config, 16).items()} == shapes
+    assert found == {name: shapes[name] for name in found}
+
+
 def test_divergence_names_positions_and_videos_and_keeps_what_was_saved(named, monkeypatch):
     config = named("diverged", total_clips=48)
     normalise = transforms.normalise
