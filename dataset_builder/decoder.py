@@ -20,11 +20,12 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from itertools import islice
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from dataset_builder.transcode import Request, StoredVideo, transcode
+from dataset_builder.transcode import Request, StoredVideo, transcode, transcode_segments
 from dedup.census import Signature
 from pipeline import config as configs
 from pipeline.config import ExecutionConfig, StorageConfig
@@ -42,6 +43,18 @@ def decode(data: bytes, request: Request, execution: ExecutionConfig) -> StoredV
 
     Raises: VideoError, also with the reasons `timeout`, `out_of_memory` and `crashed`.
     """
+    return _decoder(execution).decode(data, request)
+
+
+def decode_segments(
+    source: bytes | str, requests: Sequence[Request], execution: ExecutionConfig
+) -> list[StoredVideo | VideoError]:
+    """`transcode_segments` in this process's child, which opens a local file itself; it has the time for one upload for
+    each segment. What ends the child is the answer for all of them."""
+    return _decoder(execution).decode_segments(source, requests)
+
+
+def _decoder(execution: ExecutionConfig) -> Decoder:
     key = (
         os.getpid(),
         execution.decode_timeout_s,
@@ -49,7 +62,7 @@ def decode(data: bytes, request: Request, execution: ExecutionConfig) -> StoredV
     )  # a fork must not share its parent's child
     if key not in _decoders:
         _decoders[key] = Decoder(timeout_s=execution.decode_timeout_s, memory_mb=execution.decode_memory_mb)
-    return _decoders[key].decode(data, request)
+    return _decoders[key]
 
 
 _decoders: dict[tuple[int, float, int], Decoder] = {}
@@ -74,25 +87,41 @@ class Decoder:
         self._owner = os.getpid()
 
     def decode(self, data: bytes, request: Request) -> StoredVideo:
+        header, blobs = self._answer(asdict(request), [data], self._timeout_s)
+        result = _unpack(header, blobs)
+        if isinstance(result, VideoError):
+            raise result
+        return result
+
+    def decode_segments(self, source: bytes | str, requests: Sequence[Request]) -> list[StoredVideo | VideoError]:
+        is_path = isinstance(source, str)
+        asked = {"segments": [asdict(request) for request in requests], "path": source if is_path else None}
+        try:
+            answer, blobs = self._answer(asked, [] if is_path else [source], self._timeout_s * len(requests))
+        except VideoError as error:
+            return [error] * len(requests)
+        rest = iter(blobs)
+        return [_unpack(header, list(islice(rest, header["num_blobs"]))) for header in answer["segments"]]
+
+    def _answer(
+        self, header: dict[str, Any], blobs: list[bytes], timeout_s: float
+    ) -> tuple[dict[str, Any], list[bytes]]:
         with self._lock:
             try:
-                header, blobs = self._ask(data, request)
+                return self._ask(header, blobs, timeout_s)
             except ChildProcessError:  # once more: a system short of memory may have killed an innocent child
                 try:
-                    header, blobs = self._ask(data, request)
+                    return self._ask(header, blobs, timeout_s)
                 except ChildProcessError as error:
                     raise VideoError("crashed", str(error)) from None
-        if "reason" in header:
-            raise VideoError(header["reason"], header["detail"])
-        return _unpack(header, blobs)
 
-    def _ask(self, data: bytes, request: Request) -> tuple[dict[str, Any], list[bytes]]:
+    def _ask(self, header: dict[str, Any], blobs: list[bytes], timeout_s: float) -> tuple[dict[str, Any], list[bytes]]:
         child = self._running()
         try:
-            return _exchange(child, asdict(request), [data], self._timeout_s)
+            return _exchange(child, {**header, "timeout_s": timeout_s}, blobs, timeout_s)
         except TimeoutError:
             self.close()
-            raise VideoError("timeout", f"more than {self._timeout_s:g} s") from None
+            raise VideoError("timeout", f"more than {timeout_s:g} s") from None
         except (OSError, EOFError):
             raise self._post_mortem(child) from None
 
@@ -208,14 +237,19 @@ def _wait(pipe: int, event: int, deadline: float) -> None:
             raise TimeoutError
 
 
-def _pack(stored: StoredVideo) -> tuple[dict[str, Any], list[bytes]]:
+def _pack(stored: StoredVideo | VideoError) -> tuple[dict[str, Any], list[bytes]]:
+    if isinstance(stored, VideoError):
+        return {"reason": stored.reason, "detail": str(stored), "num_blobs": 0}, []
     fields = {name: getattr(stored, name) for name in ("fps", "num_frames", "height", "width", "copied")}
     parts = [stored.signature, *stored.signature.crops]
     arrays = [getattr(part, name).astype(kind).tobytes() for part in parts for name, kind in SIGNATURE_ARRAYS.items()]
-    return {"fields": fields, "bars": [list(part.bars) for part in parts]}, [stored.mp4, *arrays]
+    bars = [list(part.bars) for part in parts]
+    return {"fields": fields, "bars": bars, "num_blobs": 1 + len(arrays)}, [stored.mp4, *arrays]
 
 
-def _unpack(header: dict[str, Any], blobs: list[bytes]) -> StoredVideo:
+def _unpack(header: dict[str, Any], blobs: list[bytes]) -> StoredVideo | VideoError:
+    if "reason" in header:
+        return VideoError(header["reason"], header["detail"])
     mp4, *arrays = blobs
     size = len(SIGNATURE_ARRAYS)
     whole, *crops = (_signature(arrays[size * i : size * (i + 1)], bars) for i, bars in enumerate(header["bars"]))
@@ -240,7 +274,7 @@ def serve(parent: int, timeout_s: float, memory_mb: int) -> None:
     _limit("RLIMIT_AS", memory_mb << 20)
     try:
         while (message := _read_message(requests)) is not None:
-            _limit_cpu(timeout_s)
+            _limit_cpu(message[0].pop("timeout_s", timeout_s))
             answers.writelines(_answer(*message))
             answers.flush()
     except MemoryError:
@@ -252,11 +286,29 @@ def serve(parent: int, timeout_s: float, memory_mb: int) -> None:
 def _answer(header: dict[str, Any], blobs: list[bytes]) -> list[bytes]:
     if "ready" in header:
         return _frame({}, [])
-    header["config"] = configs.from_dict(StorageConfig, header["config"])
+    if "segments" not in header:
+        return _frame(*_pack(_result(blobs[0], _request(header))))
+    source = header["path"] if header["path"] is not None else blobs[0]
+    packed = [_pack(result) for result in _results(source, [_request(fields) for fields in header["segments"]])]
+    return _frame({"segments": [header for header, _ in packed]}, [blob for _, blobs in packed for blob in blobs])
+
+
+def _request(fields: dict[str, Any]) -> Request:
+    return Request(**{**fields, "config": configs.from_dict(StorageConfig, fields["config"])})
+
+
+def _result(data: bytes, request: Request) -> StoredVideo | VideoError:
     try:
-        return _frame(*_pack(transcode(blobs[0], Request(**header))))
+        return transcode(data, request)
     except VideoError as error:
-        return _frame({"reason": error.reason, "detail": str(error)}, [])
+        return error
+
+
+def _results(source: bytes | str, requests: list[Request]) -> list[StoredVideo | VideoError]:
+    try:
+        return transcode_segments(source, requests)
+    except (OSError, VideoError) as error:  # the file is gone, or is no file any more
+        return [VideoError("unreadable", str(error))] * len(requests)
 
 
 def _read_message(pipe: BinaryIO) -> tuple[dict[str, Any], list[bytes]] | None:

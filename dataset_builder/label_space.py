@@ -17,7 +17,7 @@ from pipeline.artifacts import DatasetFiles
 from pipeline.config import ConfigError, SamplingConfig
 
 VIDEOS = pa.schema(
-    [("video_id", pa.string()), ("uri", pa.string()), ("start_s", pa.float32()), ("end_s", pa.float32())]
+    [("video_id", pa.string()), ("uri", pa.string()), ("start_s", pa.float64()), ("end_s", pa.float64())]
 )
 FEW_VIDEOS, NOT_DRAWN = -1, -2
 """What `make_label_space` says of a label that the space leaves out."""
@@ -42,7 +42,8 @@ class LabelledVideos:
     """N videos; video i has the labels `label_ids[offsets[i]:offsets[i + 1]]`."""
 
     table: pa.Table
-    """Columns of `VIDEOS`; candidates for a choice also have duration_s (float32), and no uri until they are chosen."""
+    """Columns of `VIDEOS`; candidates for a choice also have duration_s (float32), and no uri until they are chosen; a
+    target's videos also have group (string)."""
     label_ids: np.ndarray
     """int32 [M]."""
     offsets: np.ndarray

@@ -128,6 +128,8 @@ def _rows(part: int, choice: Choice, start: int, end: int) -> LabelledVideos:
 def write_part(files: DatasetFiles, index: int, videos: LabelledVideos, weights: np.ndarray) -> None:
     label_ids = pa.ListArray.from_arrays(pa.array(videos.offsets.astype(np.int32)), pa.array(videos.label_ids))
     table = videos.table.append_column("label_ids", label_ids).append_column("weight", pa.array(weights))
+    if "group" not in table.column_names:
+        table = table.append_column("group", pa.nulls(len(videos), pa.string()))
     storage.write_parquet(manifest_part(files, index), table, artifacts.MANIFEST)
 
 

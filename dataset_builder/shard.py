@@ -14,18 +14,19 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from dataset_builder.decoder import decode
+from dataset_builder.decoder import decode, decode_segments
 from dataset_builder.manifest import manifest_part
 from dataset_builder.tar import TarWriter
-from dataset_builder.transcode import Request
-from dataset_builder.uploads import read_upload
+from dataset_builder.transcode import Request, StoredVideo
+from dataset_builder.uploads import read_upload, source_of_segments
 from dedup import census
 from pipeline import artifacts, execute, storage
 from pipeline.artifacts import DatasetFiles
@@ -107,7 +108,7 @@ def write_shard(index: int, job: ShardJob) -> dict[str, Any]:
     rows = storage.read_parquet(manifest_part(job.files, index)).to_pylist()
     if sidecar is not None:
         return _retry(path, rows, sidecar, job)
-    return _write(path, (_attempt(row, job) for row in rows))
+    return _write(path, _attempts(rows, job))
 
 
 def _write(path: str, samples: Iterable[Sample], *, copied_before: int = 0) -> dict[str, Any]:
@@ -159,16 +160,42 @@ def _sidecar(entries: list[dict[str, Any]], tar: TarWriter, num_copied: int) -> 
 # --------------------------------------------------------------------------------------------------- one video
 
 
-def _attempt(row: dict[str, Any], job: ShardJob) -> Sample:
-    """Read and decode the upload of one manifest row."""
-    entry = {"key": row["video_id"], "label_ids": row["label_ids"], "status": "ok"}
-    request = Request(row["video_id"], job.storage, row["start_s"], row["end_s"], job.of_target)
+def _attempts(rows: list[dict[str, Any]], job: ShardJob) -> Iterator[Sample]:
+    """Read and decode the uploads of manifest rows, in their order; neighbours of one upload share the reading."""
+    for uri, group in groupby(rows, key=lambda row: row["uri"]):
+        same = list(group)
+        requests = [Request(row["video_id"], job.storage, row["start_s"], row["end_s"], job.of_target) for row in same]
+        sha256, results = _decoded(uri, requests, job.execution)
+        yield from (_sample(row, sha256, result, job) for row, result in zip(same, results, strict=True))
+
+
+def _decoded(
+    uri: str, requests: list[Request], execution: ExecutionConfig
+) -> tuple[str | None, list[StoredVideo | VideoError]]:
+    """(SHA-256 of the upload, what becomes of each request)."""
+    sha256 = None
     try:
-        data = read_upload(row["uri"], private_urls=job.execution.private_urls)
-        entry["source_sha256"] = hashlib.sha256(data).hexdigest()
-        stored = decode(data, request, job.execution)
+        if all(request.is_segment for request in requests):
+            source, sha256 = source_of_segments(uri, private_urls=execution.private_urls)
+            return sha256, decode_segments(source, requests, execution)
+        data = read_upload(uri, private_urls=execution.private_urls)
+        sha256 = hashlib.sha256(data).hexdigest()
+        return sha256, [_whole_or_error(data, request, execution) for request in requests]
     except VideoError as error:
-        return Sample({**entry, "status": "quarantined", "reason": error.reason})
+        return sha256, [error] * len(requests)
+
+
+def _whole_or_error(data: bytes, request: Request, execution: ExecutionConfig) -> StoredVideo | VideoError:
+    try:
+        return decode(data, request, execution)
+    except VideoError as error:
+        return error
+
+
+def _sample(row: dict[str, Any], sha256: str | None, stored: StoredVideo | VideoError, job: ShardJob) -> Sample:
+    entry = {"key": row["video_id"], "label_ids": row["label_ids"], "status": "ok", "source_sha256": sha256}
+    if isinstance(stored, VideoError):
+        return Sample({**entry, "status": "quarantined", "reason": stored.reason})
     entry |= {name: getattr(stored, name) for name in DESCRIBED if name != "source_sha256"}
     described = _describe(entry, [job.label_names[i] for i in row["label_ids"]])
     signature = census.signature_row(row["video_id"], stored.signature)
@@ -193,7 +220,7 @@ def _retry(path: str, rows: list[dict[str, Any]], sidecar: dict[str, Any], job: 
     """Try the quarantined videos of a whole shard again; it stays as it is, to the byte, unless one can be stored now."""
     entries = {entry["key"]: entry for entry in storage.read_parquet(path + ".parquet").to_pylist()}
     failed = [row for row in rows if entries[row["video_id"]]["status"] != "ok"]
-    again = {row["video_id"]: _attempt(row, job) for row in failed}
+    again = {sample.entry["key"]: sample for sample in _attempts(failed, job)}
     if not any(sample.is_stored for sample in again.values()):
         return sidecar
     signatures = {row["video_id"]: row for row in storage.read_parquet(path + ".sig.parquet").to_pylist()}

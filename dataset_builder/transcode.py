@@ -1,13 +1,17 @@
-"""One upload, held in memory → its stored form and its signature, decoded once. Runs where a crash does no harm (decoder.py)."""
+"""One upload → its stored form and its signature, or those of its segments, decoded once.
+
+Runs where a crash does no harm (decoder.py).
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -15,10 +19,12 @@ from dedup import census
 from pipeline import video
 from pipeline.config import StorageConfig
 from pipeline.stored_form import StoredForm, stored_form
-from pipeline.upload import Upload
+from pipeline.upload import Upload, open_regular
 from pipeline.video import VideoError
 
 MIN_FPS = 1.0
+MAX_SOURCE_S = 86_400.0  # of a video that segments are cut from; `max_duration_s` is the limit on each of them
+TICK_S = 1e-6  # times of frames are quotients: one that is this little before a bound is at the bound
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,10 @@ class Request:
     end_s: float | None = None
     of_target: bool = False
     """A video of a target set, whose signature covers parts of the picture too."""
+
+    @property
+    def is_segment(self) -> bool:
+        return self.start_s is not None or self.end_s is not None
 
     @property
     def segment(self) -> tuple[float, float]:
@@ -56,56 +66,88 @@ class StoredVideo:
 
 
 def transcode(data: bytes, request: Request) -> StoredVideo:
-    """Decode an upload once: stored form and signature of its frames between `start_s` and `end_s`.
+    """Decode an upload once: stored form and signature of its frames with `start_s` ≤ time < `end_s`.
 
     Raises: VideoError; whatever else a decoder or encoder throws at a strange file becomes the reason `failed`.
         MemoryError passes: it says more of this process than of the file.
     """
+    result = _guarded(lambda: _transcode(data, request))
+    if isinstance(result, VideoError):
+        raise result
+    return result
+
+
+def transcode_segments(source: bytes | str, requests: Sequence[Request]) -> list[StoredVideo | VideoError]:
+    """Decode a video once, up to the end of the last segment wanted; what `transcode` gives or raises for each of them.
+
+    Args:
+        source: the whole file in memory, or the path of a local one.
+        requests: segments of it, in any order; they may overlap.
+    """
+    if not isinstance(source, str):
+        return _segments(source, requests)
+    with open_regular(source) as file:
+        return _segments(file, requests)
+
+
+def _segments(source: bytes | BinaryIO, requests: Sequence[Request]) -> list[StoredVideo | VideoError]:
+    if requests[0].config.frames == "one":
+        return [_guarded(lambda request=request: _one_frame(source, request)) for request in requests]
+    results = _guarded(lambda: _cut(source, requests))
+    return [results] * len(requests) if isinstance(results, VideoError) else results
+
+
+def _guarded(function: Callable[[], Any]) -> Any:
+    """What `function` returns, or why it could not. MemoryError passes."""
     try:
-        if request.config.frames == "one":
-            return _one_frame(data, request)
-        return _copy(data, request) or _encode(data, request)
-    except (VideoError, MemoryError):
+        return function()
+    except MemoryError:
         raise
-    except Exception as error:
-        raise VideoError("failed", f"{type(error).__name__}: {error}") from error
+    except VideoError as error:
+        return error
+    except Exception as error:  # of whatever kind: a file never ends the run
+        return VideoError("failed", f"{type(error).__name__}: {error}")
 
 
-def _encode(data: bytes, request: Request) -> StoredVideo:
-    upload = _open(data, request.config)
-    try:
-        return _one_pass(_segment(upload, *request.segment), upload.fps, request)
-    finally:
-        upload.close()
+def _transcode(data: bytes, request: Request) -> StoredVideo:
+    if request.config.frames == "one":
+        return _one_frame(data, request)
+    if stored := _copy(data, request):
+        return stored
+    (result,) = _cut(data, [request])
+    if isinstance(result, VideoError):
+        raise result
+    return result
 
 
-def _open(data: bytes, config: StorageConfig, *, images: bool = False) -> Upload:
-    return Upload(data, max_pixels=config.max_pixels, max_duration_s=config.max_duration_s, images=images)
+def _open(source: bytes | BinaryIO, request: Request, *, images: bool = False) -> Upload:
+    max_duration_s = MAX_SOURCE_S if request.is_segment else request.config.max_duration_s
+    if not isinstance(source, bytes):
+        source.seek(0)
+    return Upload(source, max_pixels=request.config.max_pixels, max_duration_s=max_duration_s, images=images)
 
 
-def _one_pass(frames: Iterator[tuple[float, Any]], upload_fps: float, request: Request) -> StoredVideo:
-    config, first = request.config, next(frames, None)
-    if first is None:
-        raise VideoError("no_frames", "none in the segment")
-    height, width = video.short_side_size(*video.upright_size(first[1]), config.short_side_px)
-    fps = max(MIN_FPS, min(upload_fps, config.max_fps))
-    encoder = video.Encoder(height, width, fps, gop=config.gop, crf=config.crf, preset=config.preset)
-    scaler, luma = video.Scaler(), _Luma()
-    output = _AtRate(encoder.fps, lambda frame: scaler.upright(frame, height, width), encoder.write)
-    for time_s, frame in chain([first], frames):
-        output.push(time_s, frame)
-        luma.push(time_s, frame)
-    output.finish()
-    return StoredVideo(encoder.finish(), encoder.fps, encoder.num_frames, height, width, luma.signature(request))
+class _Recorder:
+    """Frames with their times → stored form and signature."""
 
+    def __init__(self, first: Any, upload_fps: float, request: Request) -> None:
+        config, self._request, scaler = request.config, request, video.Scaler()
+        self._size = height, width = video.short_side_size(*video.upright_size(first), config.short_side_px)
+        fps = max(MIN_FPS, min(upload_fps, config.max_fps))
+        self._encoder = video.Encoder(height, width, fps, gop=config.gop, crf=config.crf, preset=config.preset)
+        self._output = _AtRate(
+            self._encoder.fps, lambda frame: scaler.upright(frame, height, width), self._encoder.write
+        )
+        self._luma = _Luma()
 
-def _segment(upload: Upload, start_s: float, end_s: float) -> Iterator[tuple[float, Any]]:
-    """(seconds since `start_s`, frame) of the frames that begin within the segment."""
-    for time_s, frame in upload.frames():
-        if time_s >= end_s:
-            return
-        if time_s >= start_s:
-            yield time_s - start_s, frame
+    def push(self, time_s: float, frame: Any) -> None:
+        self._output.push(time_s, frame)
+        self._luma.push(time_s, frame)
+
+    def finish(self) -> StoredVideo:
+        self._output.finish()
+        encoder, signature = self._encoder, self._luma.signature(self._request)
+        return StoredVideo(encoder.finish(), encoder.fps, encoder.num_frames, *self._size, signature)
 
 
 class _AtRate:
@@ -142,15 +184,70 @@ class _Luma(_AtRate):
         return (census.target_signature if request.of_target else census.signature)(np.stack(self._frames))
 
 
+# ----------------------------------------------------------------------------------------- segments, in one pass
+
+
+def _cut(source: bytes | BinaryIO, requests: Sequence[Request]) -> list[StoredVideo | VideoError]:
+    """Each frame goes to the segments that it begins within; what goes wrong in one of them does not touch the others."""
+    with closing(_open(source, requests[0])) as upload:
+        cuts = [_Segment(request, upload.fps) for request in requests]
+        waiting, running = deque(sorted(cuts, key=lambda cut: cut.start_s)), []
+        try:
+            for time_s, frame in upload.frames():
+                while waiting and waiting[0].start_s <= time_s + TICK_S:
+                    running.append(waiting.popleft())
+                running = [cut for cut in running if cut.push(time_s, frame)]
+                if not waiting and not running:
+                    break
+        except VideoError as error:
+            for cut in (*waiting, *running):
+                cut.result = error
+    return [cut.finish() for cut in cuts]
+
+
+class _Segment:
+    """One segment of the upload that is being decoded."""
+
+    def __init__(self, request: Request, upload_fps: float) -> None:
+        self._request, self._fps = request, upload_fps
+        self.start_s, self._end_s = request.segment
+        self._recorder: _Recorder | None = None
+        self.result: StoredVideo | VideoError | None = None
+
+    def push(self, time_s: float, frame: Any) -> bool:
+        """Take a frame that does not begin before the segment; returns whether more is wanted."""
+        if time_s + TICK_S >= self._end_s:
+            self.finish()
+        else:
+            self.result = _guarded(lambda: self._record(max(0.0, time_s - self.start_s), frame))
+        return self.result is None
+
+    def _record(self, time_s: float, frame: Any) -> None:
+        if self._request.is_segment and time_s > self._request.config.max_duration_s:
+            raise VideoError("too_long", f"a segment of more than {self._request.config.max_duration_s:g} s")
+        if self._recorder is None:
+            self._recorder = _Recorder(frame, self._fps, self._request)
+        self._recorder.push(time_s, frame)
+
+    def finish(self) -> StoredVideo | VideoError:
+        """The result; that of a segment in which the upload ended is made now."""
+        if self.result is None and self._recorder is None:
+            self.result = VideoError("no_frames", "none in the segment")
+        elif self.result is None:
+            self.result = _guarded(self._recorder.finish)
+        self._recorder = None
+        return self.result
+
+
 # --------------------------------------------------------------------------------------------- copied, unchanged
 
 
 def _copy(data: bytes, request: Request) -> StoredVideo | None:
     """The upload itself, when it is asked for whole, is in the stored form and decodes without damage; or None."""
     config = request.config
-    if not config.copy_through or request.start_s is not None or request.end_s is not None:
+    if not config.copy_through or request.is_segment:
         return None
-    upload, luma, num_whole = _open(data, config), _Luma(), 0
+    upload, luma, num_whole = _open(data, request), _Luma(), 0
     try:
         form = stored_form(data, short_side_px=config.short_side_px, max_fps=config.max_fps, gop=config.gop)
         if form is None:
@@ -174,30 +271,26 @@ def _is_plain(frame: Any, form: StoredForm) -> bool:
 # -------------------------------------------------------------------------------------------------- one frame
 
 
-def _one_frame(data: bytes, request: Request) -> StoredVideo:
+def _one_frame(source: bytes | BinaryIO, request: Request) -> StoredVideo:
     """One frame of the segment, drawn by the video's id; decoding begins at the keyframe before it and ends with it."""
-    packets, first_s = _packets(data, request.config)
+    packets, first_s = _packets(source, request)
     start_s, end_s = request.segment
-    times = [time - first_s for _, time, _ in packets if start_s <= time - first_s < end_s]
+    times = [t - first_s for _, t, _ in packets if start_s <= t - first_s + TICK_S < end_s]
     if not times:
         raise VideoError("no_frames", f"none between {start_s} and {end_s} s")
     wanted_s = sorted(times)[_draw(request.video_id, len(times))]
     begins = max((number for number, time, is_key in packets if is_key and time - first_s <= wanted_s), default=0)
-    upload = _open(data, request.config, images=True)
-    try:
+    with closing(_open(source, request, images=True)) as upload:
         frame = _frame_at(upload.frames(first_packet=begins, origin_s=first_s), wanted_s)
-        return _one_pass(iter([(0.0, frame)]), upload.fps, request)
-    finally:
-        upload.close()
+        recorder = _Recorder(frame, upload.fps, request)
+        recorder.push(0.0, frame)
+        return recorder.finish()
 
 
-def _packets(data: bytes, config: StorageConfig) -> tuple[list[tuple[int, float, bool]], float]:
+def _packets(source: bytes | BinaryIO, request: Request) -> tuple[list[tuple[int, float, bool]], float]:
     """Packets of an upload and the time of the first frame."""
-    upload = _open(data, config, images=True)
-    try:
+    with closing(_open(source, request, images=True)) as upload:
         packets = upload.packets()
-    finally:
-        upload.close()
     if not packets:
         raise VideoError("no_frames", "the container holds no packet")
     return packets, min(time for _, time, _ in packets)

@@ -6,8 +6,8 @@ with the user's own credentials; http(s) goes through `web.py`, which looks at e
 
 from __future__ import annotations
 
+import hashlib
 import os
-import stat
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 import fsspec
 
 from dataset_builder import web
+from pipeline.upload import open_regular
 from pipeline.video import VideoError
 
-MAX_LOCAL_BYTES = 2 << 30  # an upload is held in memory whole
+MAX_LOCAL_BYTES = 2 << 30  # an upload is held in memory whole, unless only segments of it are wanted
 MAX_REMOTE_BYTES = 512 << 20
 READ_ATTEMPTS = 3
 LOCAL_SCHEMES = frozenset(("file", "local"))
@@ -48,6 +49,24 @@ def read_upload(uri: str, *, private_urls: bool = False) -> bytes:
     return _attempt(lambda: _read_store(uri))
 
 
+def source_of_segments(uri: str, *, private_urls: bool = False) -> tuple[str | bytes, str]:
+    """A video that segments are cut from: the path of a local file, which may be of any size, or its bytes; and its SHA-256.
+
+    Raises: VideoError as `read_upload`.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if separator and scheme not in LOCAL_SCHEMES:
+        data = read_upload(uri, private_urls=private_urls)
+        return data, hashlib.sha256(data).hexdigest()
+    path = rest if separator else uri
+    return path, _attempt(lambda: _local_digest(path))
+
+
+def _local_digest(path: str) -> str:
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _attempt(read: Callable[[], T]) -> T:
     """Again after a stumble, a few times; what a second try cannot mend ends at once."""
     for attempt in range(READ_ATTEMPTS):
@@ -74,17 +93,9 @@ def _check_size(size: int, limit: int) -> None:
 
 
 def _read_local(path: str) -> bytes:
-    # Without O_NONBLOCK, opening a named pipe would wait for its other end for ever.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise VideoError("unreadable", "not a regular file")
-        _check_size(status.st_size, MAX_LOCAL_BYTES)
-        with open(descriptor, "rb", closefd=False) as file:
-            data = file.read(MAX_LOCAL_BYTES + 1)
-    finally:
-        os.close(descriptor)
+    with open_regular(path) as file:
+        _check_size(os.fstat(file.fileno()).st_size, MAX_LOCAL_BYTES)
+        data = file.read(MAX_LOCAL_BYTES + 1)
     _check_size(len(data), MAX_LOCAL_BYTES)
     return data
 

@@ -41,10 +41,11 @@ MANIFEST = pa.schema(
         ("video_id", pa.string()),
         ("uri", pa.string()),
         # Of the upload, cut when the shards are built; in a subset (`base`), of the stored video, cut by its readers.
-        ("start_s", pa.float32()),  # null: from the beginning
-        ("end_s", pa.float32()),  # null: to the end
+        ("start_s", pa.float64()),  # null: from the beginning
+        ("end_s", pa.float64()),  # null: to the end
         ("label_ids", pa.list_(pa.int32())),
         ("weight", pa.float32()),  # slots of the video in one virtual pass (square-root sampling), before rounding
+        ("group", pa.string()),  # of a target's videos that belong together (one source, one person); null: not known
     ]
 )
 SHARD_INDEX = pa.schema(  # one row per ATTEMPTED video

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
+import stat
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import av
 
@@ -18,11 +21,21 @@ MAX_READ_FPS = 240  # an upload has at most so many frames per second of the lon
 DAMAGED = (av.FFmpegError, OSError, ValueError)
 
 
+def open_regular(path: str) -> BinaryIO:
+    """A local file to read; OSError when it cannot be opened, VideoError `unreadable` when it is not a regular one."""
+    # Without O_NONBLOCK, opening a named pipe would wait for its other end for ever.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise VideoError("unreadable", "not a regular file")
+    return open(descriptor, "rb")
+
+
 class Upload:
-    """One sequential pass over an untrusted file held in memory.
+    """One sequential pass over an untrusted file.
 
     Args:
-        data: the whole file.
+        data: the whole file in memory, or an open one, which stays the caller's to close.
         max_pixels, max_duration_s: limits; beyond them VideoError `too_large`, `too_long` or `too_many_frames`.
         images: also accept JPEG, PNG and WebP, as a video of one frame.
 
@@ -31,7 +44,12 @@ class Upload:
     """
 
     def __init__(
-        self, data: bytes, *, max_pixels: int = 4096 * 2304, max_duration_s: float = 3600.0, images: bool = False
+        self,
+        data: bytes | BinaryIO,
+        *,
+        max_pixels: int = 4096 * 2304,
+        max_duration_s: float = 3600.0,
+        images: bool = False,
     ) -> None:
         if not data:
             raise VideoError("empty", "the file has no bytes")
@@ -43,7 +61,8 @@ class Upload:
             "max_pixels": str(max_pixels),
         }
         try:
-            self._container = av.open(io.BytesIO(data), options=options, metadata_errors="replace")
+            file = io.BytesIO(data) if isinstance(data, bytes) else data
+            self._container = av.open(file, options=options, metadata_errors="replace")
         except MemoryError:
             raise
         except DAMAGED as error:
