@@ -9,60 +9,15 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, BinaryIO
 
-import numpy as np
-
-from dedup import census
-from pipeline import video
-from pipeline.config import StorageConfig
+from dataset_builder.recorder import Luma, Recorder, Request, StoredVideo
 from pipeline.stored_form import StoredForm, stored_form
 from pipeline.upload import Upload, open_regular
 from pipeline.video import VideoError
 
-MIN_FPS = 1.0
 MAX_SOURCE_S = 86_400.0  # of a video that segments are cut from; `max_duration_s` is the limit on each of them
 TICK_S = 1e-6  # times of frames are quotients: one that is this little before a bound is at the bound
-
-
-@dataclass(frozen=True)
-class Request:
-    """What of an upload is wanted."""
-
-    video_id: str
-    config: StorageConfig
-    start_s: float | None = None
-    end_s: float | None = None
-    of_target: bool = False
-    """A video of a target set, whose signature covers parts of the picture too."""
-
-    @property
-    def is_segment(self) -> bool:
-        return self.start_s is not None or self.end_s is not None
-
-    @property
-    def segment(self) -> tuple[float, float]:
-        return self.start_s or 0.0, float("inf") if self.end_s is None else self.end_s
-
-
-@dataclass(frozen=True)
-class StoredVideo:
-    """What one pass over an upload yields."""
-
-    mp4: bytes
-    fps: float
-    num_frames: int
-    height: int
-    width: int
-    signature: census.Signature
-    copied: bool = False
-    """Whether `mp4` is the upload itself."""
-
-    @property
-    def duration_s(self) -> float:
-        return self.num_frames / self.fps
 
 
 def transcode(data: bytes, request: Request) -> StoredVideo:
@@ -127,63 +82,6 @@ def _open(source: bytes | BinaryIO, request: Request, *, images: bool = False) -
     return Upload(source, max_pixels=request.config.max_pixels, max_duration_s=max_duration_s, images=images)
 
 
-class _Recorder:
-    """Frames with their times → stored form and signature."""
-
-    def __init__(self, first: Any, upload_fps: float, request: Request) -> None:
-        config, self._request, scaler = request.config, request, video.Scaler()
-        self._size = height, width = video.short_side_size(*video.upright_size(first), config.short_side_px)
-        fps = max(MIN_FPS, min(upload_fps, config.max_fps))
-        self._encoder = video.Encoder(height, width, fps, gop=config.gop, crf=config.crf, preset=config.preset)
-        self._output = _AtRate(
-            self._encoder.fps, lambda frame: scaler.upright(frame, height, width), self._encoder.write
-        )
-        self._luma = _Luma()
-
-    def push(self, time_s: float, frame: Any) -> None:
-        self._output.push(time_s, frame)
-        self._luma.push(time_s, frame)
-
-    def finish(self) -> StoredVideo:
-        self._output.finish()
-        encoder, signature = self._encoder, self._luma.signature(self._request)
-        return StoredVideo(encoder.finish(), encoder.fps, encoder.num_frames, *self._size, signature)
-
-
-class _AtRate:
-    """Frames at one constant rate, scaled only when due, once each, and handed on."""
-
-    def __init__(self, fps: float, scale: Callable[[Any], Any], write: Callable[[Any], None]) -> None:
-        self._resampler, self._scale, self._write = video.Resampler(fps), lru_cache(1)(scale), write
-
-    def push(self, time_s: float, frame: Any) -> None:
-        self._hand_on(self._resampler.push(time_s, frame))
-
-    def finish(self) -> None:
-        self._hand_on(self._resampler.finish())
-
-    def _hand_on(self, due: Iterator[Any]) -> None:
-        for frame in due:
-            self._write(self._scale(frame))
-
-
-class _Luma(_AtRate):
-    """The luma frames that signatures are taken of.
-
-    They are scaled from the upload, not from the stored picture: scaled twice, logos and text blur into bars, and copies
-    with such bars are no longer found.
-    """
-
-    def __init__(self) -> None:
-        scaler, side = video.Scaler(), census.SIDE_PX
-        self._frames: list[np.ndarray] = []
-        super().__init__(census.SIGNATURE_FPS, lambda frame: scaler.gray(frame, side, side), self._frames.append)
-
-    def signature(self, request: Request) -> census.Signature:
-        self.finish()
-        return (census.target_signature if request.of_target else census.signature)(np.stack(self._frames))
-
-
 # ----------------------------------------------------------------------------------------- segments, in one pass
 
 
@@ -211,7 +109,7 @@ class _Segment:
     def __init__(self, request: Request, upload_fps: float) -> None:
         self._request, self._fps = request, upload_fps
         self.start_s, self._end_s = request.segment
-        self._recorder: _Recorder | None = None
+        self._recorder: Recorder | None = None
         self.result: StoredVideo | VideoError | None = None
 
     def push(self, time_s: float, frame: Any) -> bool:
@@ -226,7 +124,7 @@ class _Segment:
         if self._request.is_segment and time_s > self._request.config.max_duration_s:
             raise VideoError("too_long", f"a segment of more than {self._request.config.max_duration_s:g} s")
         if self._recorder is None:
-            self._recorder = _Recorder(frame, self._fps, self._request)
+            self._recorder = Recorder(frame, self._fps, self._request)
         self._recorder.push(time_s, frame)
 
     def finish(self) -> StoredVideo | VideoError:
@@ -247,7 +145,7 @@ def _copy(data: bytes, request: Request) -> StoredVideo | None:
     config = request.config
     if not config.copy_through or request.is_segment:
         return None
-    upload, luma, num_whole = _open(data, request), _Luma(), 0
+    upload, luma, num_whole = _open(data, request), Luma(), 0
     try:
         form = stored_form(data, short_side_px=config.short_side_px, max_fps=config.max_fps, gop=config.gop)
         if form is None:
@@ -282,7 +180,7 @@ def _one_frame(source: bytes | BinaryIO, request: Request) -> StoredVideo:
     begins = max((number for number, time, is_key in packets if is_key and time - first_s <= wanted_s), default=0)
     with closing(_open(source, request, images=True)) as upload:
         frame = _frame_at(upload.frames(first_packet=begins, origin_s=first_s), wanted_s)
-        recorder = _Recorder(frame, upload.fps, request)
+        recorder = Recorder(frame, upload.fps, request)
         recorder.push(0.0, frame)
         return recorder.finish()
 

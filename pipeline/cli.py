@@ -20,7 +20,7 @@ from pipeline.storage import StorageError
 VERBS = {
     "demo": ("pipeline.demo", "run everything on a simulated platform: posts in, sweep report out"),
     "build": ("dataset_builder.build", "posts → hashtags → label space → manifest → shards and signatures"),
-    "target": ("dataset_builder.targets", "path,label tables → a target: the benchmark to transfer to"),
+    "target": ("dataset_builder.targets", "annotation files → a target: the benchmark to transfer to"),
     "labels": ("dataset_builder.label_report", "compare the label spaces of datasets, and their overlap with targets"),
     "inspect": ("dataset_builder.inspect_shard", "look into a shard: counts, checks, and a picture of its videos"),
     "dedup": ("dedup.find", "find and exclude source videos that overlap a target"),

@@ -215,16 +215,35 @@ class BuildConfig:
 
 @dataclass(frozen=True)
 class TargetConfig:
-    """path,label tables → a target: the same artefacts as a dataset, train and test apart."""
+    """annotation files → a target: the same artefacts as a dataset, train and test apart."""
 
     root: str = "tagreel-data"
     """Folder that holds every artefact."""
     target: str = "target"
     """Name of the target."""
     train: str = ""
-    """CSV with columns path,label: the training split."""
+    """Annotations of the training split: a file, or for HMDB51 the folder of the split lists."""
     test: str = ""
-    """CSV with columns path,label: the test split."""
+    """Annotations of the test split; empty where those of --train say which of their rows are for testing."""
+    format: Literal["auto", "csv", "kinetics", "epic", "something", "ucf101", "hmdb51", "moments"] = "auto"
+    """Format of the annotations (docs/targets.md); auto tells from the content. csv is a table with path,label."""
+    videos: str = ""
+    """Folder of the videos, or a template of their paths, such as VIDEOS/{label}/{id}.mp4 (docs/targets.md: names in
+    braces); may be left out for csv, whose paths then count from the folder of the table."""
+    cut: Literal["auto", "always", "never"] = "auto"
+    """Cut segments by their start and end; auto does unless the name of a video's file holds these, or the segment's id."""
+    classes: tuple[str, ...] = ()
+    """Lists of the labels that count (one a line, or JSON); for EPIC the *_classes.csv that give verbs and nouns names."""
+    label_field: Literal["action", "verb", "noun", "all_nouns"] = "action"
+    """EPIC: what the label is; an action is a pair of verb and noun, all_nouns is multi-label."""
+    test_participants: tuple[str, ...] = ()
+    """EPIC: participants of --train whose segments are the test split instead (the paper's validation: P26 to P31)."""
+    test_split: str = ""
+    """Which split to test on, where a table has both validation and test rows: val or test."""
+    fold: int = 1
+    """HMDB51: which of the three splits."""
+    frame_rate: float | None = None
+    """EPIC: what frame numbers count at, in tables without times."""
     storage: StorageConfig = field(default_factory=StorageConfig)
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     retry_failed: bool = False
