@@ -110,6 +110,7 @@ class _Segment:
         self._request, self._fps = request, upload_fps
         self.start_s, self._end_s = request.segment
         self._recorder: Recorder | None = None
+        self._first_s = 0.0
         self.result: StoredVideo | VideoError | None = None
 
     def push(self, time_s: float, frame: Any) -> bool:
@@ -117,15 +118,17 @@ class _Segment:
         if time_s + TICK_S >= self._end_s:
             self.finish()
         else:
-            self.result = _guarded(lambda: self._record(max(0.0, time_s - self.start_s), frame))
+            self.result = _guarded(lambda: self._record(time_s, frame))
         return self.result is None
 
     def _record(self, time_s: float, frame: Any) -> None:
-        if self._request.is_segment and time_s > self._request.config.max_duration_s:
+        if self._request.is_segment and time_s - self.start_s > self._request.config.max_duration_s:
             raise VideoError("too_long", f"a segment of more than {self._request.config.max_duration_s:g} s")
-        if self._recorder is None:
-            self._recorder = Recorder(frame, self._fps, self._request)
-        self._recorder.push(time_s, frame)
+        if (
+            self._recorder is None
+        ):  # its first frame begins the stored video, so that no frame has to stand in for a gap
+            self._recorder, self._first_s = Recorder(frame, self._fps, self._request), time_s
+        self._recorder.push(time_s - self._first_s, frame)
 
     def finish(self) -> StoredVideo | VideoError:
         """The result; that of a segment in which the upload ended is made now."""
