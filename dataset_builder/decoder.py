@@ -19,14 +19,12 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from itertools import islice
 from typing import Any, BinaryIO
 
-import numpy as np
-
+from dataset_builder.packing import pack, unpack
 from dataset_builder.transcode import Request, StoredVideo, transcode, transcode_segments
-from dedup.census import Signature
 from pipeline import config as configs
 from pipeline.config import ExecutionConfig, StorageConfig
 from pipeline.video import VideoError
@@ -35,7 +33,6 @@ MODULE = "dataset_builder.decoder"  # what a child runs
 OUT_OF_MEMORY = 77  # exit status of a child that could not get more memory
 START_TIMEOUT_S = 120.0  # a cold network file system may take long to import from
 CHUNK = 1 << 20
-SIGNATURE_ARRAYS = {"codes64": "<u8", "quality": "u1", "codes256": "<u8"}
 
 
 def decode(data: bytes, request: Request, execution: ExecutionConfig) -> StoredVideo:
@@ -88,7 +85,7 @@ class Decoder:
 
     def decode(self, data: bytes, request: Request) -> StoredVideo:
         header, blobs = self._answer(asdict(request), [data], self._timeout_s)
-        result = _unpack(header, blobs)
+        result = unpack(header, blobs)
         if isinstance(result, VideoError):
             raise result
         return result
@@ -101,7 +98,7 @@ class Decoder:
         except VideoError as error:
             return [error] * len(requests)
         rest = iter(blobs)
-        return [_unpack(header, list(islice(rest, header["num_blobs"]))) for header in answer["segments"]]
+        return [unpack(header, list(islice(rest, header["num_blobs"]))) for header in answer["segments"]]
 
     def _answer(
         self, header: dict[str, Any], blobs: list[bytes], timeout_s: float
@@ -237,30 +234,6 @@ def _wait(pipe: int, event: int, deadline: float) -> None:
             raise TimeoutError
 
 
-def _pack(stored: StoredVideo | VideoError) -> tuple[dict[str, Any], list[bytes]]:
-    if isinstance(stored, VideoError):
-        return {"reason": stored.reason, "detail": str(stored), "num_blobs": 0}, []
-    fields = {name: getattr(stored, name) for name in ("fps", "num_frames", "height", "width", "copied")}
-    parts = [stored.signature, *stored.signature.crops]
-    arrays = [getattr(part, name).astype(kind).tobytes() for part in parts for name, kind in SIGNATURE_ARRAYS.items()]
-    bars = [list(part.bars) for part in parts]
-    return {"fields": fields, "bars": bars, "num_blobs": 1 + len(arrays)}, [stored.mp4, *arrays]
-
-
-def _unpack(header: dict[str, Any], blobs: list[bytes]) -> StoredVideo | VideoError:
-    if "reason" in header:
-        return VideoError(header["reason"], header["detail"])
-    mp4, *arrays = blobs
-    size = len(SIGNATURE_ARRAYS)
-    whole, *crops = (_signature(arrays[size * i : size * (i + 1)], bars) for i, bars in enumerate(header["bars"]))
-    return StoredVideo(mp4=mp4, signature=replace(whole, crops=tuple(crops)), **header["fields"])
-
-
-def _signature(arrays: list[bytes], bars: list[int]) -> Signature:
-    codes, quality, fine = (np.frombuffer(a, kind) for a, kind in zip(arrays, SIGNATURE_ARRAYS.values(), strict=True))
-    return Signature(codes, quality, fine.reshape(-1, 4), tuple(bars))
-
-
 # --------------------------------------------------------------------------------------------------- the child
 
 
@@ -287,9 +260,9 @@ def _answer(header: dict[str, Any], blobs: list[bytes]) -> list[bytes]:
     if "ready" in header:
         return _frame({}, [])
     if "segments" not in header:
-        return _frame(*_pack(_result(blobs[0], _request(header))))
+        return _frame(*pack(_result(blobs[0], _request(header))))
     source = header["path"] if header["path"] is not None else blobs[0]
-    packed = [_pack(result) for result in _results(source, [_request(fields) for fields in header["segments"]])]
+    packed = [pack(result) for result in _results(source, [_request(fields) for fields in header["segments"]])]
     return _frame({"segments": [header for header, _ in packed]}, [blob for _, blobs in packed for blob in blobs])
 
 

@@ -14,7 +14,7 @@ import hashlib
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -161,21 +161,28 @@ def _sidecar(entries: list[dict[str, Any]], tar: TarWriter, num_copied: int) -> 
 
 
 def _attempts(rows: list[dict[str, Any]], job: ShardJob) -> Iterator[Sample]:
-    """Read and decode the uploads of manifest rows, in their order; neighbours of one upload share the reading."""
+    """Read and decode the uploads of manifest rows, in their order; neighbouring segments of one share a pass over it."""
     for uri, group in groupby(rows, key=lambda row: row["uri"]):
-        same = list(group)
-        requests = [Request(row["video_id"], job.storage, row["start_s"], row["end_s"], job.of_target) for row in same]
-        sha256, results = _decoded(uri, requests, job.execution)
-        yield from (_sample(row, sha256, result, job) for row, result in zip(same, results, strict=True))
+        same = [
+            (row, Request(row["video_id"], job.storage, row["start_s"], row["end_s"], job.of_target)) for row in group
+        ]
+        samples: dict[str, Sample] = {}
+        for are_segments in (False, True):
+            chosen = [(row, request) for row, request in same if request.is_segment == are_segments]
+            if chosen:
+                sha256, results = _decoded(uri, [request for _, request in chosen], are_segments, job.execution)
+                made = (_sample(row, sha256, result, job) for (row, _), result in zip(chosen, results, strict=True))
+                samples |= {sample.entry["key"]: sample for sample in made}
+        yield from (samples[row["video_id"]] for row, _ in same)
 
 
 def _decoded(
-    uri: str, requests: list[Request], execution: ExecutionConfig
+    uri: str, requests: Sequence[Request], are_segments: bool, execution: ExecutionConfig
 ) -> tuple[str | None, list[StoredVideo | VideoError]]:
     """(SHA-256 of the upload, what becomes of each request)."""
     sha256 = None
     try:
-        if all(request.is_segment for request in requests):
+        if are_segments:
             source, sha256 = source_of_segments(uri, private_urls=execution.private_urls)
             return sha256, decode_segments(source, requests, execution)
         data = read_upload(uri, private_urls=execution.private_urls)

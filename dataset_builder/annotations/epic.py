@@ -55,7 +55,7 @@ def recognise(text: str) -> bool:
 
 def read(text: str, path: str, config: TargetConfig) -> Iterator[Row]:
     has_clock = {*CLOCK} <= {*columns(text)}
-    if not has_clock and {*FRAMES} <= {*columns(text)} and config.frame_rate is None:
+    if not has_clock and {*FRAMES} <= {*columns(text)} and not (config.frame_rate or 0) > 0:
         raise ConfigError(
             f"target table '{path}' has frame numbers and no times: set --frame-rate to what they count at"
         )

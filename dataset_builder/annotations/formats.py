@@ -9,6 +9,8 @@ from pipeline.config import ConfigError, TargetConfig
 
 FORMATS = {module.FORMAT.name: module.FORMAT for module in (plain, kinetics, epic, something, ucf101, hmdb51, moments)}
 
+FILE_SUFFIXES = (".csv", ".tsv", ".txt", ".json")
+
 
 def choose(config: TargetConfig, path: str, text: str) -> Format:
     """The format asked for, or the only one that a file can be in; ConfigError when none or several can."""
@@ -28,5 +30,7 @@ def choose(config: TargetConfig, path: str, text: str) -> Format:
 
 def files_of(path: str, config: TargetConfig) -> list[str]:
     """The files that --train or --test names: one, or those of a folder of HMDB51."""
+    if path.lower().endswith(FILE_SUFFIXES):
+        return [path]
     in_folder = storage.names_in(path, hmdb51.FILES.format(fold=config.fold))
     return in_folder or [path]
