@@ -92,14 +92,15 @@ def test_segments_are_samples_cut_from_one_reading_of_their_video(tmp_path, clip
         "path,labels,start_s,end_s,group\n0.mp4,run,0,0.25,a\n1.mp4,jump,0.5,,b\n0.mp4,run|jump,0.25,0.75,a\n"
         "0.mp4,run,0.2,0.5,a\n0.mp4,run,30,31,a\n0.mp4,jump,,,c\n"
     )
-    markers = target(tmp_path, clips, train, "path,label,start_s,end_s\n0.mp4,run,0.75,1\n2.mp4,jump,0,1\n")
+    test = "path,label,start_s,end_s\n0.mp4,run,0.75,1\n2.mp4,jump,0,1\n"
+    one_shard = {"storage": replace(TINY_STORAGE, samples_per_shard=10)}
+    markers = target(tmp_path, clips, train, test, one_shard)
     assert [path[-5:] for path in read].count("0.mp4") == 2  # once for each split
     assert markers["train"]["counts"]["shards"] == {"in": 6, "kept": 5, "dropped": {"no_frames": 1}}
     rows = rows_of(tmp_path, "train")
     assert len({row["video_id"] for row in rows}) == 6
     assert [row["video_id"] for row in rows] == sorted(row["video_id"] for row in rows)
     index = storage.read_parquet(str(tmp_path / "targets/t/train/shards/t-train-000000.parquet")).to_pylist()
-    index += storage.read_parquet(str(tmp_path / "targets/t/train/shards/t-train-000001.parquet")).to_pylist()
     frames = {row["key"]: row["num_frames"] for row in index}
     found = {
         (r["uri"][-5:], r["start_s"], r["end_s"]): (frames[r["video_id"]], r["label_ids"], r["group"]) for r in rows
