@@ -6,10 +6,14 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from tqdm import tqdm
+
+from pipeline import storage
+from pipeline.storage import StorageError
 
 
 def bar(items: Iterable | None = None, *, desc: str, total: int | None = None, unit: str = "it") -> tqdm:
@@ -33,22 +37,26 @@ def say_counts(stage: str, total: int, kept: int, dropped: dict[str, int]) -> No
 
 
 class MetricsFile:
-    """Appends JSON lines; a line cut short by a crash is dropped when the file is opened again."""
+    """Appends JSON lines; a line cut short by a crash is dropped when the file is opened again.
+
+    What cannot be written raises StorageError, when the file is opened or later.
+    """
 
     def __init__(self, path: str, resume_at: tuple[str, float] | None = None) -> None:
         """`resume_at` (key, value) forgets lines whose key is beyond value: they will be written again."""
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        self.path = path
         kept = [line for line in read_metrics(path) if resume_at is None or line.get(resume_at[0], 0) <= resume_at[1]]
-        with open(f"{path}.tmp", "w") as file:
-            file.writelines(json.dumps(line) + "\n" for line in kept)
-        os.replace(f"{path}.tmp", path)
+        lines = "".join(json.dumps(line) + "\n" for line in kept)
+        storage.write_bytes(path, lines.encode())
         self.last: dict[str, Any] = kept[-1] if kept else {}
-        self._file = open(path, "a", buffering=1)  # noqa: SIM115  (lives as long as the object)
+        with _named(path):
+            self._file = open(path, "a", buffering=1)  # noqa: SIM115  (lives as long as the object)
 
     def write(self, **values: Any) -> None:
         """One line; what is not finite is written as null, for JSON has no word for it."""
         finite = {key: None if isinstance(v, float) and not math.isfinite(v) else v for key, v in values.items()}
-        self._file.write(json.dumps(finite) + "\n")
+        with _named(self.path):
+            self._file.write(json.dumps(finite) + "\n")
 
     def close(self) -> None:
         self._file.close()
@@ -70,6 +78,14 @@ class EventFile:
 
     def close(self) -> None:
         self._writer.close()
+
+
+@contextmanager
+def _named(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot write '{path}': {error.strerror}") from error
 
 
 def read_metrics(path: str) -> list[dict[str, Any]]:

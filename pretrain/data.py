@@ -3,6 +3,9 @@
 Whatever is random about a clip is a draw of (seed, position), so loader workers, processes and restarts cannot change it.
 """
 
+import os
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -22,6 +25,7 @@ from pretrain.virtual_workers import VirtualWorkers
 UNREADABLE = "Restore its shard, or go on without what cannot be read: --on-unreadable replace"
 ATTEMPTS = 32
 """Samples tried for one position. If half of all are unreadable, all of these are once in four thousand million times."""
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Batch(NamedTuple):
@@ -179,14 +183,36 @@ def microbatches(
 
     Raises: SampleError, with the message it had where it was raised.
     """
-    told = _Told(dataset)
-    loader = DataLoader(told, batch_sampler=sampler, num_workers=loader_workers, collate_fn=_as_is, pin_memory=pin)
+    loader = DataLoader(
+        _Told(dataset),
+        batch_sampler=sampler,
+        num_workers=loader_workers,
+        collate_fn=_as_is,
+        pin_memory=pin,
+        worker_init_fn=_outlive_signals,
+    )
     for batch in loader:
         if isinstance(batch, SampleError):
             if not dataset.replaces:
                 batch.add_note(UNREADABLE)
             raise batch
         yield batch
+
+
+def _outlive_signals(_: int) -> None:
+    """In a loader process: obey signals of the training process only.
+
+    Ctrl-C and many schedulers tell whole groups of processes to stop; who trains still needs its loaders to finish a step.
+    """
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+        threading.Thread(target=_obey_parent, daemon=True).start()
+
+
+def _obey_parent() -> None:
+    while signal.sigwaitinfo(STOP_SIGNALS).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 class _Told(Dataset):

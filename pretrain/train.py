@@ -8,12 +8,16 @@ samples, their augmentation and the learning rate are functions of it.
 """
 
 import signal
+import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from itertools import islice
+from typing import Any
 
 import torch
 
 from pipeline import artifacts, progress, storage
+from pipeline import config as configs
 from pipeline.artifacts import RunFiles
 from pipeline.cli import EXIT_INTERRUPTED, run_stage
 from pipeline.config import ConfigError, PretrainConfig
@@ -30,6 +34,7 @@ from pretrain.provenance import device_name, provenance
 from pretrain.replaced import ReplacedClips
 from pretrain.reporter import Reporter
 from pretrain.samples import Samples, open_samples
+from pretrain.saver import Saver, identity
 from pretrain.schedule import learning_rate, num_steps
 from pretrain.virtual_workers import VirtualWorkers
 
@@ -37,7 +42,7 @@ from pretrain.virtual_workers import VirtualWorkers
 def train(config: PretrainConfig) -> None:
     """Train to the end of the recipe, from the newest checkpoint of the run if there is one."""
     check(config)
-    with joined(timeout_s=config.peer_timeout_s) as world, StopRequest() as stop:
+    with joined(timeout_s=config.peer_timeout_s) as world, StopRequest() as stop, ExitStack() as exits:
         if config.exact:
             prepare_exact(world.device)
         recipe, files = config.recipe, artifacts.run_files(config.root, config.run)
@@ -48,7 +53,8 @@ def train(config: PretrainConfig) -> None:
         )
         torch.manual_seed(recipe.seed)
         model, origin = started(config.model, samples.num_labels)
-        if is_finished(config, files, samples.digests | origin.digests, world):
+        inputs = samples.digests | origin.digests
+        if is_finished(config, files, inputs, world):
             progress.say(f"pretrain: run '{config.run}' is finished; nothing to do")
             return
 
@@ -57,8 +63,8 @@ def train(config: PretrainConfig) -> None:
             pad_channels(model)
         options = {"exact": config.exact, "compile": config.compile}
         engine = Engine(model, world, recipe.momentum, recipe.weight_decay, recipe.precision, **options)
-        clips_seen, num_replaced = resume(engine, files)
-        saved = clips_seen
+        run_identity = identity(config, inputs)
+        clips_seen, num_replaced = resume(engine, files, run_identity)
         announce(config, samples, workers, engine, origin, clips_seen)
 
         clips = TrainingClips(
@@ -74,6 +80,7 @@ def train(config: PretrainConfig) -> None:
         loader = on_device(loader, world.device)
         replaced = ReplacedClips(world, num_replaced, config.max_replaced, recipe.total_clips)
         report = Reporter(config, files, world, clips_seen, replaced)
+        saver = exits.enter_context(Saver(config, files.checkpoints, engine, run_identity, clips_seen))
 
         while clips_seen < num_steps(recipe) * workers.global_batch:
             mine = Share(islice(loader, len(workers.mine)), recipe.seed, world.device)
@@ -82,21 +89,16 @@ def train(config: PretrainConfig) -> None:
                 result = engine.step(mine, workers.num_workers, rate, stop.asked)
             except NonFiniteStepError as error:
                 raise diverged(error, mine, samples, clips_seen) from error
-            before, clips_seen = clips_seen, clips_seen + workers.global_batch
+            clips_seen += workers.global_batch
             replaced.add(mine.replaced)
             report.step(clips_seen, result, rate, mine.waited_s)
-            at_mark = before // config.checkpoint_clips != clips_seen // config.checkpoint_clips
-            if at_mark or result.stop_asked:
-                saved = save(engine, files, clips_seen, config.keep_last, replaced=replaced.total(clips_seen))
+            if saver.is_due(clips_seen) or result.stop_asked:
+                saver.save(clips_seen, replaced=replaced.total(clips_seen))
             if result.stop_asked:
-                progress.say(
-                    f"pretrain: told to stop; saved at {clips_seen:,} clips, the same command goes on from there"
-                )
-                raise SystemExit(EXIT_INTERRUPTED)
+                raise interrupted(saver, clips_seen)
 
-        if saved < clips_seen:
-            save(engine, files, clips_seen, config.keep_last, replaced=replaced.total(clips_seen))
-        finish(config, files, samples, clips_seen, report, world)
+        saver.close(clips_seen, replaced=replaced.total(clips_seen))
+        finish(config, files, samples, clips_seen, report, saver)
 
 
 # ---------------------------------------------------------------------------------------------- before the loop
@@ -114,6 +116,8 @@ def check(config: PretrainConfig) -> None:
         raise ConfigError(f"checkpoints are written to local disks only; root = '{config.root}' is a URL")
     schedule.check(config.recipe)
     reporter.check(config)
+    if config.checkpoint_clips < 1:
+        raise ConfigError("checkpoint_clips must be at least 1")
 
 
 def is_finished(config: PretrainConfig, files: RunFiles, digests: dict[str, str], world: World) -> bool:
@@ -124,18 +128,25 @@ def is_finished(config: PretrainConfig, files: RunFiles, digests: dict[str, str]
     return bool(world.broadcast_(finished))
 
 
-def resume(engine: Engine, files: RunFiles) -> tuple[int, int]:
-    """Take up the newest whole checkpoint; returns the clips seen and those that were replaced, 0 without one."""
-    found = checkpoint.newest(files.checkpoints)
-    clips_seen = 0 if found is None else found.clips_seen
-    if clips_seen != int(engine.world.broadcast_(torch.tensor(clips_seen, device=engine.world.device))):
+def resume(engine: Engine, files: RunFiles, run_identity: dict[str, Any]) -> tuple[int, int]:
+    """Take up the newest whole checkpoint, if it is of this run; returns the clips seen and those replaced, 0 without one."""
+    world = engine.world
+    found = checkpoint.recover(files.checkpoints) if world.is_first else None
+    expected = int(world.broadcast_(torch.tensor(found.clips_seen if found else 0, device=world.device)))
+    if not world.is_first:
+        found = checkpoint.newest(files.checkpoints)
+    if expected != (found.clips_seen if found else 0):
         raise ConfigError(
-            f"process {engine.world.rank} sees other checkpoints in '{files.checkpoints}' than the first one "
-            "does: all processes of a run must share one disk"
+            f"process {world.rank} sees other checkpoints in '{files.checkpoints}' than the first one does: all "
+            "processes of a run must share one disk"
         )
     if found is not None:
+        if changed := configs.differences({name: found.state.get(name) for name in run_identity}, run_identity):
+            raise ConfigError(
+                f"checkpoint '{found.path}' is of another configuration or of other data: {'; '.join(changed)}"
+            )
         engine.load(found.model_tensors(), found.optimizer_tensors())
-    return clips_seen, 0 if found is None else found.state.get("replaced", 0)
+    return expected, found.state.get("replaced", 0) if found else 0
 
 
 def announce(
@@ -161,27 +172,36 @@ def announce(
 
 
 class StopRequest:
-    """Whether SIGTERM came, inside a `with` block: the step at hand is finished and saved first."""
+    """Whether SIGTERM or SIGINT came, inside a `with` block: the step at hand is finished and saved first.
+
+    However often they come, this is one wish; launchers repeat signals. Only a Ctrl-C some time after another one, from
+    somebody who will not wait, ends the process at once.
+    """
+
+    SIGNALS = (signal.SIGTERM, signal.SIGINT)
+    REPEATED_S = 2.0  # signals this close together are one
 
     def __enter__(self) -> "StopRequest":
-        self.asked = False
-        self.before = signal.signal(signal.SIGTERM, self._ask)
+        self.asked, self.asked_at = False, 0.0
+        self.before = [signal.signal(number, self._ask) for number in self.SIGNALS]
         return self
 
     def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self.before)
+        for number, handler in zip(self.SIGNALS, self.before, strict=True):
+            signal.signal(number, handler)
 
-    def _ask(self, *_: object) -> None:
-        self.asked = True
+    def _ask(self, number: int, _: object) -> None:
+        if self.asked and number == signal.SIGINT and time.monotonic() - self.asked_at > self.REPEATED_S:
+            raise KeyboardInterrupt
+        self.asked, self.asked_at = True, time.monotonic()
 
 
-def save(engine: Engine, files: RunFiles, clips_seen: int, keep_last: int, **state: int) -> int:
-    """Write a checkpoint on the first rank; the others wait, so that none runs ahead of a restart. Returns its clips."""
-    if engine.world.is_first:
-        tensors = engine.model.state_dict(), engine.optimizer_tensors()
-        checkpoint.save(files.checkpoints, clips_seen, *tensors, keep_last, **state)
-    engine.world.barrier()
-    return clips_seen
+def interrupted(saver: Saver, clips_seen: int) -> SystemExit:
+    """All wait for the last write, because a launcher ends every process soon after the first one that leaves."""
+    saver.close(clips_seen)
+    saver.engine.world.barrier()
+    progress.say(f"pretrain: told to stop; saved at {clips_seen:,} clips, the same command goes on from there")
+    return SystemExit(EXIT_INTERRUPTED)
 
 
 def diverged(error: NonFiniteStepError, share: Share, samples: Samples, clips_seen: int) -> ConfigError:
@@ -206,10 +226,10 @@ def diverged(error: NonFiniteStepError, share: Share, samples: Samples, clips_se
 
 
 def finish(
-    config: PretrainConfig, files: RunFiles, samples: Samples, clips_seen: int, report: Reporter, world: World
+    config: PretrainConfig, files: RunFiles, samples: Samples, clips_seen: int, report: Reporter, saver: Saver
 ) -> None:
     """Write run.json, last of all, and say what was done."""
-    performance = report.close()
+    performance, world = report.close(), saver.engine.world
     num_replaced = report.replaced.total(clips_seen)
     if world.is_first:
         path = storage.join("checkpoints", f"{clips_seen:012d}")
@@ -229,7 +249,7 @@ def finish(
         progress.say(
             f"pretrain: run '{config.run}' finished: {clips_seen:,} clips ({clips_seen / len(samples):.1f} passes over "
             f"{len(samples):,} videos); this time {performance['seconds']:.0f} s at {performance['clips_per_s']:,.0f} "
-            f"clips/s; {files.folder}/{path}"
+            f"clips/s, {saver.summary()}; {files.folder}/{path}"
         )
     world.barrier()
 

@@ -3,9 +3,7 @@
 import builtins
 import contextlib
 import errno
-import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -19,66 +17,9 @@ from dataset_builder.shard import write_shard
 from pipeline import artifacts, storage
 from pipeline.storage import StorageError
 from tests.dataset_builder.small_world import files_in, make_job, write_mp4
+from tests.faulty import Fault
 
-
-class Fault:
-    """Counts the calls that change a disk and lets the one with the given number fail."""
-
-    def __init__(self, number: int, code: int) -> None:
-        self.number, self.code, self.count = number, code, 0
-
-    def step(self) -> None:
-        self.count += 1
-        if self.count == self.number + 1:
-            raise OSError(self.code, os.strerror(self.code))
-
-    @property
-    def struck(self) -> bool:
-        return self.count > self.number
-
-    def install(self, patch) -> None:
-        for name in ("replace", "fsync", "unlink", "makedirs"):
-            patch.setattr(os, name, self.before(getattr(os, name)))
-        patch.setattr(builtins, "open", self.open(builtins.open))
-
-    def before(self, real):
-        def call(*arguments, **options):
-            self.step()
-            return real(*arguments, **options)
-
-        return call
-
-    def open(self, real):
-        def call(path, mode="r", *rest, **options):
-            file = real(path, mode, *rest, **options)
-            return FaultyFile(file, self) if "x" in mode or "w" in mode else file
-
-        return call
-
-
-class FaultyFile:
-    """A file of which a failing write leaves half of its bytes, as a full disk does."""
-
-    def __init__(self, file: io.BufferedWriter, fault: Fault) -> None:
-        self._file, self._fault = file, fault
-
-    def write(self, data: bytes) -> int:
-        try:
-            self._fault.step()
-        except OSError:
-            self._file.write(data[: len(data) // 2])
-            self._file.flush()
-            raise
-        return self._file.write(data)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self._file.close()
-
-    def __getattr__(self, name):
-        return getattr(self._file, name)
+CALLS = ("replace", "fsync", "unlink", "makedirs")
 
 
 @pytest.fixture(scope="module")
@@ -108,8 +49,7 @@ def test_the_nth_failure_leaves_nothing_half(world, tmp_path, monkeypatch, code)
     folder = world / f"code-{code}"
     for number in range(1000):
         with monkeypatch.context() as patch:
-            fault = Fault(number, code)
-            fault.install(patch)
+            fault = Fault(number, code, CALLS).install(patch.setattr)
             with contextlib.suppress(StorageError):
                 build(world, folder.name)
         found = files_in(folder)
@@ -128,7 +68,7 @@ def test_the_nth_failure_leaves_nothing_half(world, tmp_path, monkeypatch, code)
 @pytest.mark.parametrize("point", ["write", *(pytest.param(p, marks=pytest.mark.slow) for p in ("fsync", "replace"))])
 def test_a_kill_at_any_point_leaves_nothing_half_and_its_litter_is_cleared(world, point):
     whole = files_in(world / "whole")
-    status = _killed_build(world, point, 2)
+    status = _killed_build(world, point, 3 if point == "write" else 2)
     assert status == -signal.SIGKILL
     found = files_in(world / point)
     finished = {path: data for path, data in found.items() if not path.endswith(storage.UNFINISHED)}
@@ -141,16 +81,10 @@ def test_a_kill_at_any_point_leaves_nothing_half_and_its_litter_is_cleared(world
 
 def _killed_build(world: Path, point: str, number: int) -> int:
     script = f"""
-        import os, signal
+        import os
         from pathlib import Path
         from tests.dataset_builder import test_faults
-        class Kill(test_faults.Fault):
-            def step(self):
-                try:
-                    super().step()
-                except OSError:
-                    os.kill(os.getpid(), signal.SIGKILL)
-        fault = Kill({number}, 5)
+        fault = test_faults.Fault({number}, None)
         import builtins
         if {point!r} == "write":
             builtins.open = fault.open(builtins.open)

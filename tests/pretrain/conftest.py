@@ -110,7 +110,12 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture
-def config(root) -> PretrainConfig:
+def config(tiny_config) -> PretrainConfig:
+    return tiny_config
+
+
+@pytest.fixture(scope="session")
+def tiny_config(root) -> PretrainConfig:
     """Four steps of two virtual workers of four clips: 4 frames of 32×32, the smallest network."""
     return PretrainConfig(
         root=str(root),

@@ -1,7 +1,9 @@
 import dataclasses
 import hashlib
+import multiprocessing
 import pickle
 import re
+import subprocess
 from collections import Counter
 
 import numpy as np
@@ -170,3 +172,17 @@ def test_batches_are_uint8_and_int64(clips):
     batch = clips.__getitems__([5, 6])
     assert (batch.clips_BTHWC.shape, batch.clips_BTHWC.dtype) == ((2, 4, 32, 32, 3), torch.uint8)
     assert (batch.labels.dtype, batch.positions.tolist()) == (torch.int64, [5, 6])
+
+
+def test_loader_processes_obey_the_training_process_only(clips):
+    others = multiprocessing.active_children()
+    loader = microbatches(clips, MicrobatchSampler(VirtualWorkers(2, 4), 0, 50), loader_workers=1)
+    before = next(loader)
+    [worker] = {*multiprocessing.active_children()} - {*others}
+    for name in ("TERM", "INT", "TERM"):
+        subprocess.run(["kill", f"-{name}", str(worker.pid)], check=True)
+    later = [next(loader) for _ in range(5)]
+    assert len({tuple(batch.positions.tolist()) for batch in [before, *later]}) == 6
+    worker.terminate()
+    worker.join(10)
+    assert worker.exitcode == 0
