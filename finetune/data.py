@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pipeline import artifacts, storage
+from pipeline.artifacts import DatasetFiles
 from pipeline.config import ConfigError
 from pretrain.distributed import available_cores
 from pretrain.samples import Samples, open_samples
@@ -34,6 +35,8 @@ class Split:
     """int64 [N], the one label of each stored video."""
     undecodable: dict[str, int]
     """Videos of the user's table that are not stored, by reason."""
+    groups: list[str | None] | None = None
+    """[N], what each video belongs to (one source video, one person), where the target says it."""
 
     @property
     def total(self) -> int:
@@ -56,7 +59,16 @@ def open_split(root: str, target: str, part: str) -> Split:
             f"video '{samples.key(first)}' of target '{target}' has {num_labels[first]} labels; a target needs exactly one "
             "label a video"
         )
-    return Split(samples, samples.label_ids.astype(np.int64), _undecodable(samples))
+    return Split(samples, samples.label_ids.astype(np.int64), _undecodable(samples), groups_of(files, samples))
+
+
+def groups_of(files: DatasetFiles, samples: Samples) -> list[str | None] | None:
+    """The manifest's `group` of each video; None for a target without groups."""
+    manifest = storage.read_parquet_parts(files.manifest)
+    if "group" not in manifest.column_names or manifest["group"].null_count == len(manifest):
+        return None
+    found = dict(zip(manifest["video_id"].to_pylist(), manifest["group"].to_pylist(), strict=True))
+    return [found[key] for key in samples.keys.to_pylist()]
 
 
 def _undecodable(samples: Samples) -> dict[str, int]:

@@ -1,13 +1,13 @@
 """Protocol full_ft: a new final layer, then all weights train on the target (paper, Section 4 and A.4).
 
 Training clips are pretraining's (temporal jitter, random crop, horizontal flip), functions of (seed, position); the step
-is pretraining's too. A pass is once over the training videos; steps go on across the end of a pass.
+is pretraining's too. A pass is once over the training videos; steps go on across the end of a pass. A training that was
+interrupted goes on from its last checkpoint, to the same weights.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import accumulate, islice
 from typing import Any
 
@@ -15,13 +15,18 @@ import numpy as np
 
 from finetune import evaluate
 from finetune.data import Split, read_ahead, subset
+from finetune.pass_log import PassLog
 from finetune.search import Fitted, held_out, search
+from finetune.unfinished import Training, Unfinished
 from pipeline import progress
 from pipeline.config import ConfigError, TransferConfig
-from pretrain.data import FrameReader, MicrobatchSampler, Share, TrainingClips
+from pipeline.storage import StorageError
+from pretrain.data import Batch, FrameReader, MicrobatchSampler, Share, TrainingClips, microbatches
 from pretrain.distributed import World
-from pretrain.engine import Engine, NonFiniteStepError, StepResult
+from pretrain.engine import Engine, NonFiniteStepError
 from pretrain.models import VideoResNet
+from pretrain.samples import SampleError
+from pretrain.train import EXIT_INTERRUPTED, StopRequest
 from pretrain.virtual_workers import VirtualWorkers
 
 
@@ -44,41 +49,47 @@ def num_steps(num_videos: int, config: TransferConfig) -> int:
 def share_batch(config: TransferConfig, world: World) -> VirtualWorkers:
     """The batch as virtual workers of `batch_per_gpu` clips, whatever the number of processes."""
     num_workers, rest = divmod(config.batch, config.batch_per_gpu)
-    if rest or num_workers % world.size:
-        multiple = config.batch_per_gpu * world.size
+    if rest:
+        fitting = config.batch_per_gpu * max(1, round(config.batch / config.batch_per_gpu))
         raise ConfigError(
-            f"batch = {config.batch} does not divide into {config.batch_per_gpu} clips (batch_per_gpu) × a multiple of "
-            f"{world.size} processes; batch = {multiple * max(1, round(config.batch / multiple))} would do"
+            f"batch = {config.batch} does not divide into workers of {config.batch_per_gpu} clips (batch_per_gpu); "
+            f"batch = {fitting} would do"
+        )
+    if world.size > num_workers:
+        raise ConfigError(
+            f"batch = {config.batch} is {num_workers} workers of {config.batch_per_gpu} clips (batch_per_gpu), too few "
+            f"for {world.size} processes; start {num_workers}, or batch = {config.batch_per_gpu * world.size} would do"
         )
     return VirtualWorkers(num_workers, config.batch_per_gpu, world.rank, world.size)
 
 
 def fit(
     config: TransferConfig,
-    new_model: Callable[[], VideoResNet],
+    new_model: Callable[[int], VideoResNet],
     train: Split,
     reader: FrameReader,
     world: World,
-    metrics: progress.MetricsFile | None,
+    seed: int,
+    unfinished: Unfinished,
 ) -> Fitted:
-    """Search the rate on held-out training videos, then train on all of them.
+    """Search the rate on held-out training videos, then train on all of them with `seed`.
 
-    Every training starts from `new_model()`, the same weights each time.
+    Every trial starts from `new_model(config.seed)`, the same weights each time; those that are finished are remembered.
     """
-    mask = held_out(train.samples.keys.to_pylist(), train.labels.tolist(), config.held_out, config.seed)
+    mask = held_out(train.samples.keys.to_pylist(), train.labels.tolist(), config.held_out, config.seed, train.groups)
     left_out = np.flatnonzero(mask).tolist()
 
     def scores_with(rate: float) -> np.ndarray:
         try:
-            model, _ = train_at(rate, config, new_model(), train, ~mask, reader, world, metrics)
+            model, _ = train_at(rate, config, new_model, train, ~mask, reader, world, config.seed, unfinished)
         except NonFiniteStepError:
             return np.full((len(left_out), train.samples.num_labels), np.nan)
         return _scores(config, model, left_out, reader, world)
 
-    chosen, trials = search("learning rate", config.learning_rates, train.labels[mask], scores_with)
+    chosen, trials = search("learning rate", config.learning_rates, train.labels[mask], scores_with, unfinished)
     everything = np.ones(len(train.samples), dtype=bool)
     try:
-        model, account = train_at(chosen, config, new_model(), train, everything, reader, world, metrics)
+        model, account = train_at(chosen, config, new_model, train, everything, reader, world, seed, unfinished)
     except NonFiniteStepError as error:
         raise ConfigError(
             f"fine-tuning diverged at learning rate {chosen:g} ({error}); lower learning_rates"
@@ -89,53 +100,60 @@ def fit(
 def train_at(
     rate: float,
     config: TransferConfig,
-    model: VideoResNet,
+    new_model: Callable[[int], VideoResNet],
     train: Split,
     mask: np.ndarray,
     reader: FrameReader,
     world: World,
-    metrics: progress.MetricsFile | None,
+    seed: int,
+    unfinished: Unfinished,
 ) -> tuple[VideoResNet, dict[str, Any]]:
-    """Train `model` on the videos where `mask`, bool [N]; raises NonFiniteStepError, on every process, if it diverges."""
+    """Train a new model on the videos where `mask`, bool [N], from its last checkpoint if there is one.
+
+    Raises:
+        NonFiniteStepError: on every process, if it diverges.
+        SystemExit: told to stop; a checkpoint was written.
+    """
     num_videos, workers = int(mask.sum()), share_batch(config, world)
-    engine = Engine(model, world, weight_decay=config.weight_decay, precision=config.precision)
-    clips = TrainingClips(subset(train.samples, mask), reader.clip, config.seed)
+    engine = Engine(new_model(seed), world, weight_decay=config.weight_decay, precision=config.precision)
+    training = unfinished.training(f"{rate:g} on {num_videos} videos, seed {seed}", engine, config.batch)
+    clips = TrainingClips(subset(train.samples, mask), reader.clip, seed)
     clips.reader = reader  # shared, so that what it keeps in memory serves every training
     steps = num_steps(num_videos, config)
-    batches = read_ahead(clips.__getitems__, MicrobatchSampler(workers, 0, steps))
-    log = PassLog(metrics, rate, num_videos)
-    for step in progress.bar(range(steps), desc=f"full_ft at {rate:g}", unit="step"):
-        share = Share(islice(batches, len(workers.mine)), config.seed, world.device)
-        now = learning_rate((step + 0.5) * config.batch / num_videos, rate, config)  # of the middle of the step
-        log.step(engine.step(share, workers.num_workers, now), (step + 1) * config.batch / num_videos, now)
-    return model, {"steps": steps, "videos": num_videos, "loss": log.loss, "accuracy": log.accuracy}
+    batches = _batches(clips, MicrobatchSampler(workers, training.steps, steps), config.loader_workers, world)
+    path = unfinished.files.metrics if world.is_first else None
+    about = {"peak_rate": rate, "videos": num_videos, "seed": seed}
+    with PassLog(path, about, training.state) as log, StopRequest() as stop:
+        for step in progress.bar(range(training.steps, steps), desc=f"full_ft at {rate:g}", unit="step"):
+            share = Share(islice(batches, len(workers.mine)), seed, world.device)
+            now = learning_rate((step + 0.5) * config.batch / num_videos, rate, config)  # of the middle of the step
+            result = engine.step(share, workers.num_workers, now, stop.asked)
+            log.step(result, (step + 1) * config.batch / num_videos, now)
+            if result.stop_asked:
+                raise _interrupted(training, step + 1, log)
+            training.save_if_due(step + 1, log.state)
+        if training.steps < steps:
+            training.save(steps, log.state)  # what follows is a test, which may be interrupted too
+    if stop.asked:  # during the last step
+        raise SystemExit(EXIT_INTERRUPTED)
+    return engine.model, {"steps": steps, "videos": num_videos, "loss": log.loss, "accuracy": log.accuracy}
 
 
-class PassLog:
-    """Mean loss and accuracy of the clips of each pass; one line a pass in metrics.jsonl."""
+def _batches(clips: TrainingClips, sampler: MicrobatchSampler, loader_workers: int, world: World) -> Iterator[Batch]:
+    """Microbatches in the sampler's order, from loader processes, or from threads of this one."""
+    if not loader_workers:
+        yield from read_ahead(clips.__getitems__, sampler)
+        return
+    try:
+        yield from microbatches(clips, sampler, loader_workers, pin=world.device.type == "cuda")
+    except SampleError as error:
+        raise StorageError(str(error)) from error
 
-    def __init__(self, metrics: progress.MetricsFile | None, peak: float, num_videos: int) -> None:
-        self.metrics, self.peak, self.num_videos = metrics, peak, num_videos
-        self.results: list[StepResult] = []
-        self.passes_done = 0
-        self.loss = self.accuracy = math.nan
 
-    def step(self, result: StepResult, passes: float, rate: float) -> None:
-        self.results.append(result)
-        if math.floor(passes) == self.passes_done:
-            return
-        self.loss = float(np.mean([result.loss for result in self.results]))
-        self.accuracy = float(np.mean([result.accuracy for result in self.results]))
-        self.passes_done, self.results = math.floor(passes), []
-        if self.metrics is not None:
-            self.metrics.write(
-                peak_rate=self.peak,
-                videos=self.num_videos,
-                passes=self.passes_done,
-                learning_rate=rate,
-                loss=self.loss,
-                accuracy=self.accuracy,
-            )
+def _interrupted(training: Training, steps: int, log: PassLog) -> SystemExit:
+    training.save(steps, log.state)
+    progress.say(f"transfer: told to stop; saved after {steps:,} steps, the same command goes on from there")
+    return SystemExit(EXIT_INTERRUPTED)
 
 
 def _scores(

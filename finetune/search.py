@@ -10,7 +10,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from finetune.metrics import top_k_correct
 from pipeline.config import ConfigError
 from pipeline.progress import say
 from pretrain.models import VideoResNet
+
+Unit = tuple[bool, str]  # what is held out whole: (it is a group, its name or the video's key)
 
 
 @dataclass(frozen=True)
@@ -31,39 +33,85 @@ class Trial:
     """Mean cross-entropy of the videos' averaged probabilities."""
 
 
+class Remembered(Protocol):
+    """Finished trials of an interrupted search, by value."""
+
+    def get(self, value: float) -> Trial | None: ...
+
+    def add(self, trial: Trial) -> None: ...
+
+
 class Fitted(NamedTuple):
     """What a protocol hands over for the test."""
 
     model: VideoResNet
-    chosen: float
-    """Of the grid."""
+    chosen: float | None
+    """Of the grid; None without one."""
     trials: list[Trial]
     account: dict[str, Any]
     """How the final training went, for the result."""
 
 
-def held_out(keys: Sequence[str], labels: Sequence[int], share: float, seed: int) -> np.ndarray:
-    """Which videos are held out: bool [N], a pure function of (keys, labels, share, seed), in any order of the videos.
+def held_out(
+    keys: Sequence[str],
+    labels: Sequence[int] | Sequence[Sequence[int]],
+    share: float,
+    seed: int,
+    groups: Sequence[str | None] | None = None,
+) -> np.ndarray:
+    """Which videos are held out: bool [N], a pure function of the arguments, in any order of the videos.
 
-    Within a label the videos are ranked by hash(seed, key); over labels the r-th of n counts as quantile r / n, and the
-    lowest quantiles are held out. So every label gives its share as nearly as whole videos allow, every video of a label
-    is equally likely, and the last one of a label is never taken.
+    What is taken is a group whole: the videos of one `groups` entry, or a video that has none. Within a label the groups
+    are ranked by hash(seed, name); the one that ends at the r-th of the label's n videos has quantile r / n (a group of
+    several labels: the mean over its videos). The lowest quantiles are held out, as far as that brings their number nearer
+    to the share. So every label gives its share as nearly as whole groups allow, groups of one size are equally likely,
+    and the last group of a label is never taken.
+
+    Args:
+        keys: [N], names of the videos.
+        labels: [N], a label or the labels of each.
+        share: of the videos.
+        seed: of the hash.
+        groups: [N], names of what must stay together.
     """
-    hashes = [hashlib.sha256(f"{seed}/held out/{key}".encode()).digest() for key in keys]
-    order = sorted(range(len(keys)), key=lambda index: (labels[index], hashes[index]))
-    sizes, taken, quantiles = Counter(labels), Counter(), {}
-    for index in order:
-        taken[labels[index]] += 1
-        quantiles[index] = taken[labels[index]] / sizes[labels[index]]
-    candidates = sorted((quantiles[i], hashes[i], i) for i in order if quantiles[i] < 1)
-    wanted = max(1, round(share * len(keys)))
+    labels_of = [np.atleast_1d(of_video).tolist() for of_video in labels]
+    members: dict[Unit, list[int]] = {}
+    for index, key in enumerate(keys):
+        group = groups[index] if groups is not None else None
+        members.setdefault((group is not None, key if group is None else group), []).append(index)
+    hashes = {unit: hashlib.sha256(f"{seed}/held out/{unit[1]}".encode()).digest() for unit in members}
+    contents = {unit: Counter(label for i in members[unit] for label in labels_of[i]) for unit in members}
+    left = Counter(label for of_video in labels_of for label in of_video)
+    quantiles = _quantiles(contents, left, hashes)
+    wanted, taken = max(1, round(share * len(keys))), []
+    for unit in sorted(members, key=lambda unit: (quantiles[unit], hashes[unit])):
+        missing = wanted - len(taken)
+        if missing <= 0:
+            break
+        is_nearer = not taken or len(members[unit]) - missing <= missing
+        if is_nearer and all(left[label] > count for label, count in contents[unit].items()):
+            taken += members[unit]
+            left.subtract(contents[unit])
     mask = np.zeros(len(keys), dtype=bool)
-    mask[[index for _, _, index in candidates[:wanted]]] = True
+    mask[taken] = True
     return mask
 
 
+def _quantiles(contents: dict[Unit, Counter[int]], sizes: Counter[int], hashes: dict[Unit, bytes]) -> dict[Unit, float]:
+    passed, quantiles = Counter(), {}
+    for unit in sorted(contents, key=lambda unit: hashes[unit]):
+        passed.update(contents[unit])
+        ends = sum(count * passed[label] / sizes[label] for label, count in contents[unit].items())
+        quantiles[unit] = ends / contents[unit].total()
+    return quantiles
+
+
 def search(
-    name: str, values: Sequence[float], labels: np.ndarray, scores_with: Callable[[float], np.ndarray]
+    name: str,
+    values: Sequence[float],
+    labels: np.ndarray,
+    scores_with: Callable[[float], np.ndarray],
+    remembered: Remembered | None = None,
 ) -> tuple[float, list[Trial]]:
     """Try every value; the highest held-out accuracy wins, ties go to the lower loss, then to the earlier value.
 
@@ -72,6 +120,7 @@ def search(
         values: the grid; a single value is taken as it is, without a trial.
         labels: int [N], of the held-out videos.
         scores_with: value → probabilities of the held-out videos, float [N, K], from training on the others.
+        remembered: trials that need not be made again; new ones are added.
 
     Returns: the chosen value and all trials, in the order of the grid.
     """
@@ -80,13 +129,20 @@ def search(
     if len(values) == 1:
         return values[0], []
     if not len(labels):
-        raise ConfigError(f"no label has two training videos, so none can be held out: give a single value of '{name}'")
+        raise ConfigError(
+            "no label has two training videos (or groups of them), so none can be held out: give a single value of "
+            f"'{name}'"
+        )
     trials = []
     for value in values:
-        trials.append(_trial(value, scores_with(value), labels))
+        known = None if remembered is None else remembered.get(value)
+        trial = known or _trial(value, scores_with(value), labels)
+        trials.append(trial)
+        if known is None and remembered is not None:
+            remembered.add(trial)
         say(
-            f"  {name} {value:g}: held-out top-1 {trials[-1].score:.1%} of {len(labels)} videos, "
-            f"cross-entropy {trials[-1].loss:.3f}"
+            f"  {name} {value:g}: held-out top-1 {trial.score:.1%} of {len(labels)} videos, "
+            f"cross-entropy {trial.loss:.3f}" + (" (known)" if known else "")
         )
     return min(trials, key=lambda trial: (-trial.score, trial.loss)).value, trials
 

@@ -8,7 +8,7 @@
 | target      | dataset_builder.targets   | dedup.find, finetune.transfer, report     |
 | exclusions  | dedup.find                | dataset_builder.build (subsets), pretrain |
 | run         | pretrain.train            | finetune.transfer, report                 |
-| transfer    | finetune.transfer         | report                                    |
+| transfer    | finetune.transfer         | finetune.joint, report                    |
 | sweep       | pipeline.launch           | report                                    |
 
 Every artefact is a folder with `config.json`, written first, and a marker, written last: {config, config_digest,
@@ -17,6 +17,8 @@ input_digests, counts, ...}. `open_stage` compares the two digests with what is 
 
 from __future__ import annotations
 
+import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +26,7 @@ import pyarrow as pa
 
 from pipeline import config as configs
 from pipeline import storage
-from pipeline.config import ConfigError
+from pipeline.config import ConfigError, TransferConfig
 
 HASHTAGS = pa.schema([("hashtag", pa.string()), ("label", pa.string())])
 MATCHES = pa.schema(
@@ -104,6 +106,17 @@ EXCLUSIONS = pa.schema(
         ("target_end_s", pa.float32()),
         ("mirrored", pa.bool_()),
     ]
+)
+PREDICTIONS = (
+    pa.schema(  # of a transfer: a row per final training and stored test video; every metric can be computed again
+        [
+            ("key", pa.string()),
+            ("seed", pa.int32()),  # of the final training (or of the draw)
+            ("label", pa.int32()),  # place among `labels` of result.json, as in scores
+            ("scores", pa.list_(pa.float32())),  # [K], sum 1; null when undecodable
+            ("reason", pa.string()),  # null when scored
+        ]
+    )
 )
 
 
@@ -193,9 +206,31 @@ class RunFiles:
     def checkpoints(self) -> str:
         return storage.join(self.folder, "checkpoints")
 
-    def transfer(self, target: str, protocol: str) -> str:
-        """Folder of one transfer: config.json, metrics.jsonl, result.json (its marker)."""
-        return storage.join(self.folder, "transfer", f"{target}-{protocol}")
+    def transfer(self, target: str, protocol: str, result: str = "") -> str:
+        """Folder of one transfer; `result` tells it from others with other settings."""
+        return storage.join(self.folder, "transfer", "-".join(filter(None, (target, protocol, result))))
+
+
+@dataclass(frozen=True)
+class TransferFiles:
+    folder: str
+
+    @property
+    def marker(self) -> str:
+        return storage.join(self.folder, "result.json")
+
+    @property
+    def predictions(self) -> str:
+        return storage.join(self.folder, "predictions.parquet")
+
+    @property
+    def metrics(self) -> str:
+        return storage.join(self.folder, "metrics.jsonl")
+
+    @property
+    def unfinished(self) -> str:
+        """Folder of what an interrupted transfer goes on from; gone when it is finished."""
+        return storage.join(self.folder, "unfinished")
 
 
 def source_files(root: str, source: str) -> SourceFiles:
@@ -213,6 +248,17 @@ def target_files(root: str, target: str, split: str) -> DatasetFiles:
 
 def run_files(root: str, run: str) -> RunFiles:
     return RunFiles(storage.join(root, "runs", _checked_name("run", run)))
+
+
+def transfer_files(config: TransferConfig) -> TransferFiles:
+    """Of a weights file, results are in the folder of a run of its name where `config.run` is left at its default."""
+    run = config.run
+    if config.run_from and run == TransferConfig.run:
+        run = os.path.splitext(os.path.basename(config.run_from))[0]
+    if config.result:
+        _checked_name("result", config.result)
+    _checked_name("target", config.target)
+    return TransferFiles(run_files(config.root, run).transfer(config.target, config.protocol, config.result))
 
 
 def sweep_folder(root: str, sweep: str) -> str:
@@ -237,8 +283,10 @@ def _checked_name(kind: str, name: str) -> str:
 # ------------------------------------------------------------------------------------------------- seals
 
 
-def open_stage(folder: str, marker: str, config: Any, input_digests: dict[str, str]) -> dict[str, Any] | None:
-    """Begin, resume or skip a stage that writes `folder`.
+def open_stage(
+    folder: str, marker: str, config: Any, input_digests: dict[str, str], unused: Collection[str] = ()
+) -> dict[str, Any] | None:
+    """Begin, resume or skip a stage that writes `folder`; fields of `config` that are `unused` may change.
 
     Returns the marker's content when the artefact is whole and was made by the same config from the same inputs (skip);
     None when there is work to do (config.json is then in place). Raises ConfigError naming the fields that differ when
@@ -246,7 +294,7 @@ def open_stage(folder: str, marker: str, config: Any, input_digests: dict[str, s
     """
     if getattr(config, "force", False):
         storage.remove(folder)
-    asked = {"config": configs.determining(config), "input_digests": input_digests}
+    asked = {"config": configs.determining(config, unused), "input_digests": input_digests}
     begun = storage.join(folder, "config.json")
     if storage.exists(begun):
         found = storage.read_json(begun)

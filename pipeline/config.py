@@ -11,6 +11,7 @@ import hashlib
 import json
 import tomllib
 import typing
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -356,17 +357,22 @@ class TransferConfig:
     target: str = "target"
     """Target to transfer to."""
     run_from: str = ""
-    """Weights file (any format that `tagreel export` reads) to transfer from instead of a run; `run` names the results."""
+    """Weights file (any format that `tagreel export` reads) to transfer from instead of a run; `run` then only names the
+    results' folder, and left at its default takes the file's name."""
     protocol: Literal["full_ft", "fc_only", "few_shot", "evaluate"] = "fc_only"
     """full_ft trains everything; fc_only fits a logistic regression on features; few_shot does so with k videos a label;
-    evaluate trains nothing and tests the final layer that the weights bring."""
+    evaluate trains nothing and tests the final layer that the weights bring (a target with a test split alone will do)."""
+    result: str = ""
+    """Name for this result beside others of the same run, target and protocol with other settings."""
     inflate: Literal["", "mean", "center"] = ""
     """Inflate the run's 2-D network into this transfer's 3-D `model`: kernels repeated and divided, or in the middle frame
     only (paper, Table 4); empty: the run's network as it is."""
     model: ModelConfig = field(default_factory=ModelConfig)
-    """Used from scratch and for inflation; a pretrained run brings its own."""
+    """Used from scratch and for inflation; a pretrained run or file brings its own."""
     clip: ClipConfig = field(default_factory=ClipConfig)
-    """Used from scratch and for inflation; a pretrained run brings its own."""
+    """Used from scratch, for inflation, for weights files that do not say how clips were made, and with `clip_from`."""
+    clip_from: Literal["weights", "config"] = "weights"
+    """weights: clips as the weights were trained on, where they say it; config: `clip`, whatever they say."""
     num_clips: int = 10
     """Clips averaged per test video (paper, Section 4)."""
     num_crops: Literal[1, 3] = 1
@@ -382,7 +388,7 @@ class TransferConfig:
     draws: int = 5
     """few_shot: random draws of those videos; the result is their mean with a 95 % interval."""
     repeats: int = 1
-    """Final trainings, with seeds `seed`, `seed` + 1, …; the result lists each, their mean and interval."""
+    """full_ft: final trainings, with seeds `seed`, `seed` + 1, …; the result lists each, their mean and interval."""
     learning_rates: tuple[float, ...] = (0.01, 0.03, 0.1)
     """full_ft: rates of the whole batch, searched on held-out training videos."""
     l2: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0)
@@ -403,12 +409,14 @@ class TransferConfig:
     """full_ft: clips per virtual worker, as in pretraining; divides `batch` (paper: 16 at 8 frames, 6 at 32)."""
     weight_decay: float = 1e-4
     """full_ft: as in pretraining."""
+    checkpoint_minutes: float = 5.0
+    """full_ft: time between checkpoints of the training at hand; 0 writes them only when told to stop."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """bf16 runs the forward pass under autocast."""
     seed: int = 0
     """Seed of the final layer, of the held-out videos and of the sample order."""
     loader_workers: int = 0
-    """Loader processes per training process; 0 decodes in the training process."""
+    """Loader processes per training process; 0 decodes in threads of the training process."""
     num_processes: int = 1
     """Processes on this machine, when started by `tagreel transfer`."""
     cache_mb: int = 0
@@ -509,15 +517,16 @@ def _merged(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     return {**base, **values, **nested}
 
 
-def determining(config: Any) -> dict[str, Any]:
-    """The part of a config that decides what is in the artefact (everything but `NOT_IN_DIGEST`), as plain values."""
+def determining(config: Any, unused: Collection[str] = ()) -> dict[str, Any]:
+    """The part of a config that decides what is in the artefact, as plain values: everything but `NOT_IN_DIGEST` and
+    the fields of the config itself that are `unused`, given the others."""
 
     def strip(value: Any) -> Any:
         if isinstance(value, dict):
             return {k: strip(v) for k, v in value.items() if k not in NOT_IN_DIGEST}
         return [strip(v) for v in value] if isinstance(value, list) else value
 
-    return strip(to_dict(config))
+    return strip({name: value for name, value in to_dict(config).items() if name not in unused})
 
 
 def digest(values: Any) -> str:

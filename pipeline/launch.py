@@ -125,7 +125,7 @@ def write_plan(config: SweepConfig, **extra: Any) -> str:
             "target": point.transfer.target,
             "dataset": point.subset.dataset if point.subset else None,
             "run": point.transfer.run,
-            "result": os.path.relpath(_result(point), config.root),
+            "result": os.path.relpath(artifacts.transfer_files(point.transfer).marker, config.root),
             "commands": [step.line() for step in point_commands(point, storage.join(folder, "configs"))],
         }
         for point in plan.points
@@ -133,11 +133,6 @@ def write_plan(config: SweepConfig, **extra: Any) -> str:
     content = {"name": config.name, "config": configs.to_dict(config), "points": points, **extra}
     storage.write_json(storage.join(folder, "plan.json"), content)
     return folder
-
-
-def _result(point: sweeps.Point) -> str:
-    files = artifacts.run_files(point.transfer.root, point.transfer.run)
-    return storage.join(files.transfer(point.transfer.target, point.transfer.protocol), "result.json")
 
 
 def realise(config: SweepConfig) -> None:
@@ -186,7 +181,8 @@ def pretrain(config: PretrainConfig) -> None:
 
 
 def transfer(config: TransferConfig) -> None:
-    name = f"transfer-{config.run}-{config.target}-{config.protocol}"
+    run_folder, _, result = artifacts.transfer_files(config).folder.rpartition("/transfer/")
+    name = f"transfer-{run_folder.rpartition('/')[2]}-{result}"
     run_alone(command(name, "finetune.transfer", config, _configs_folder(config), config.num_processes))
 
 

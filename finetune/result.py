@@ -1,0 +1,171 @@
+"""What a transfer leaves behind: predictions.parquet and, last of all, result.json.
+
+N videos, K labels, R final trainings. A test video that could not be decoded is counted by reason and has no part in the
+accuracies.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from collections import Counter
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from finetune import metrics
+from finetune.data import Split
+from finetune.evaluate import Outputs
+from finetune.search import Fitted
+from finetune.settings import seeds
+from finetune.start import Start
+from finetune.unfinished import Unfinished
+from pipeline import artifacts, progress, storage
+from pipeline.artifacts import TransferFiles
+from pipeline.command_line import command_line
+from pipeline.config import ConfigError, TransferConfig
+from pipeline.report.estimates import MIN_SEEDS, estimate
+from pretrain import card as cards
+
+OVER_VIDEOS = "95 % bootstrap over the test videos, of one training"
+OVER_TRAININGS = "95 % Student's t over the trainings, on these test videos"
+OVER_VIDEOS_MEAN = "95 % bootstrap over the test videos, ends averaged over the trainings (too few for one over them)"
+PACKAGES = ("tagreel", "torchvision", "numpy")
+
+
+def account(fitted: Fitted, seconds: dict[str, float]) -> dict[str, Any]:
+    """What result.json will say of one final training beside its metrics."""
+    return {
+        "chosen": fitted.chosen,
+        "search": [dataclasses.asdict(trial) for trial in fitted.trials],
+        "training": fitted.account,
+        "seconds": seconds,
+    }
+
+
+def predictions(test: Split, outputs: Outputs, seed: int) -> pa.Table:
+    """Rows of `artifacts.PREDICTIONS`, scored videos first."""
+    scored = [(int(sample), list(values), None) for sample, values in zip(outputs.samples, outputs.values, strict=True)]
+    rows = scored + [(sample, None, reason) for sample, reason in outputs.undecodable.items()]
+    return pa.table(
+        {
+            "key": [test.samples.key(sample) for sample, _, _ in rows],
+            "seed": [seed] * len(rows),
+            "label": [int(test.labels[sample]) for sample, _, _ in rows],
+            "scores": pa.array([scores for _, scores, _ in rows], pa.list_(pa.float32())),
+            "reason": pa.array([reason for _, _, reason in rows], pa.string()),
+        }
+    )
+
+
+def scored(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+    """Scores float32 [N, K] and labels int64 [N] of the rows that have scores."""
+    table = table.filter(table["scores"].is_valid())
+    scores = table["scores"].combine_chunks()
+    values = scores.flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1)
+    return values, table["label"].to_numpy().astype(np.int64)
+
+
+def write(
+    config: TransferConfig,
+    files: TransferFiles,
+    start: Start,
+    train: Split | None,
+    test: Split,
+    labels: tuple[str, ...],
+    unfinished: Unfinished,
+) -> None:
+    """Write predictions.parquet and result.json from what each final training left; say the result.
+
+    `labels` are the names of the K scores.
+    """
+    tables, accounts = zip(*(unfinished.read(seed) for seed in seeds(config)), strict=True)
+    undecodable = Counter(test.undecodable) + Counter(tables[0]["reason"].drop_null().to_pylist())
+    num_scored = test.total - undecodable.total()
+    progress.say_counts("transfer: tested", test.total, num_scored, undecodable)
+    if not num_scored:
+        raise ConfigError(f"none of the {test.total} test videos could be decoded: {dict(undecodable)}")
+    storage.write_parquet(files.predictions, pa.concat_tables(tables), artifacts.PREDICTIONS)
+    measured = [metrics.summarise(*scored(table), list(labels)) for table in tables]
+    summary = over_trainings(measured) | {"num_undecodable": undecodable.total()}
+    counts = {"test_videos": {"attempted": test.total, "scored": num_scored, "undecodable": dict(undecodable)}}
+    if train is not None:
+        used = {"attempted": train.total, "used": len(train.samples), "undecodable": train.undecodable}
+        counts = {"train_videos": used, **counts}
+    artifacts.seal(
+        files.folder,
+        files.marker,
+        counts,
+        metrics=summary,
+        repeats=[
+            {"seed": seed, "training": account["training"], "seconds": account["seconds"], "metrics": found}
+            for seed, account, found in zip(seeds(config), accounts, measured, strict=True)
+        ],
+        search=accounts[0]["search"],
+        chosen=accounts[0]["chosen"],
+        training=accounts[0]["training"],
+        labels=list(labels),
+        start=start.description,
+        remarks=list(start.remarks),
+        model={"name": start.model.name, "width": start.model.width},
+        clip=dataclasses.asdict(start.clip),
+        preprocessing=cards.preprocessing(start.clip),
+        num_train_videos=None if train is None else len(train.samples),
+        seeds=list(seeds(config)),
+        versions=versions(),
+        seconds={name: sum(account["seconds"][name] for account in accounts) for name in accounts[0]["seconds"]},
+        command=command_line("transfer", config),
+    )
+    low, high = summary["top1_interval"]
+    progress.say(
+        f"transfer: top-1 {summary['top1']:.1%} ({low:.1%} to {high:.1%}), top-5 {summary['top5']:.1%}, "
+        f"mean class accuracy {summary['mean_class_accuracy']:.1%}; {files.marker}"
+    )
+
+
+def over_trainings(measured: list[dict[str, Any]]) -> dict[str, Any]:
+    """The metrics of one training, or their means over several; `interval_of` says what `top1_interval` is.
+
+    The interval over trainings tells how far other trainings would be from their mean on the same test videos; two
+    trainings are too few for one.
+    """
+    if len(measured) == 1:
+        return {**measured[0], "interval_of": OVER_VIDEOS}
+    found = estimate([each["top1"] for each in measured], [tuple(each["top1_interval"]) for each in measured])
+    means = {name: _mean([each[name] for each in measured]) for name in measured[0]}
+    return {
+        **means,
+        "top1_interval": list(found.interval),
+        "top1_sd": found.sd,
+        "interval_of": OVER_TRAININGS if len(measured) >= MIN_SEEDS else OVER_VIDEOS_MEAN,
+    }
+
+
+def _mean(values: list[Any]) -> Any:
+    """Of numbers, entry by entry within dictionaries and lists; what is not a number is the same in all."""
+    first = values[0]
+    if isinstance(first, dict):
+        return {name: _mean([value[name] for value in values]) for name in first}
+    if isinstance(first, list):
+        return [_mean(list(entries)) for entries in zip(*values, strict=True)]
+    is_measured = isinstance(first, float)
+    return float(np.mean(values)) if is_measured else first
+
+
+def versions() -> dict[str, str | None]:
+    """Of what computed the numbers."""
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        **{name: _version(name) for name in PACKAGES},
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
