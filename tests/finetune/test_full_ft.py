@@ -50,14 +50,14 @@ def test_batch_norm_batch_does_not_depend_on_the_processes(batch, size):
             assert workers.global_batch == batch
 
 
-@pytest.mark.parametrize("batch", [24, 8])
-def test_a_batch_of_broken_workers_is_refused(batch):
-    with pytest.raises(ConfigError, match=f"batch = {batch} does not divide into 16 clips"):
+@pytest.mark.parametrize(("batch", "fitting"), [(24, 32), (8, 16), (100, 96)])
+def test_a_batch_of_broken_workers_is_refused_with_one_that_would_do(batch, fitting):
+    with pytest.raises(ConfigError, match=f"batch = {batch} does not divide .* batch = {fitting} would do"):
         full_ft.share_batch(TransferConfig(batch=batch), World(0, 1))
 
 
-def test_a_batch_that_cannot_be_shared_is_refused_with_one_that_can():
-    with pytest.raises(ConfigError, match="batch = 48 would do"):
+def test_more_processes_than_workers_are_refused_with_what_would_do():
+    with pytest.raises(ConfigError, match="start 2, or batch = 48 would do"):
         full_ft.share_batch(TransferConfig(batch=32), World(0, 3))
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.search import held_out, search
+from finetune.search import Trial, held_out, search
 from pipeline.config import ConfigError
 
 splits = st.lists(st.integers(0, 6), min_size=2, max_size=120).map(
@@ -50,6 +50,49 @@ def test_another_seed_holds_out_others_and_all_are_equally_likely():
     assert times.max() < 70
 
 
+grouped = st.lists(st.tuples(st.integers(0, 4), st.sampled_from([None, *"abcdefgh"])), min_size=2, max_size=80)
+
+
+@given(videos=grouped, share=st.floats(0.02, 0.6), seed=st.integers(0, 99), order=st.randoms())
+def test_a_group_is_held_out_whole_or_not_at_all_whatever_the_order(videos, share, seed, order):
+    rows = [(f"video{i}", label, group) for i, (label, group) in enumerate(videos)]
+    mask = dict(zip(rows, held_out(*_columns(rows, share, seed)), strict=True))
+    for group in {group for _, group in videos} - {None}:
+        assert len({mask[row] for row in rows if row[2] == group}) == 1
+    assert {row[1] for row in rows if not mask[row]} == {label for label, _ in videos}
+    order.shuffle(rows)
+    assert [mask[row] for row in rows] == held_out(*_columns(rows, share, seed)).tolist()
+
+
+def _columns(rows, share, seed):
+    keys, labels, groups = zip(*rows, strict=True)
+    return keys, labels, share, seed, groups
+
+
+def test_groups_give_their_share_as_nearly_as_they_can():
+    """UCF101: 101 labels, 25 groups of 4 to 7 clips each; two or three groups of each label are a tenth."""
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(4, 8, (101, 25))
+    rows = [
+        (label, f"{label} g{group}") for label in range(101) for group in range(25) for _ in range(sizes[label, group])
+    ]
+    labels, groups = zip(*rows, strict=True)
+    mask = held_out([str(i) for i in range(len(rows))], labels, 0.1, 0, groups)
+    assert abs(mask.mean() - 0.1) < 0.0005
+    per_label = Counter(
+        label for label, _ in {(label, group) for (label, group), m in zip(rows, mask, strict=True) if m}
+    )
+    assert {*per_label.values()} <= {1, 2, 3, 4}
+    assert len(per_label) == 101
+
+
+def test_several_labels_a_video():
+    labels = [[0], [0, 1], [1], [2, 0], [2], [1, 2], [0, 1, 2], [0], [1], [2]]
+    mask = held_out([str(i) for i in range(10)], labels, 0.5, 0)
+    assert 1 <= mask.sum() <= 5
+    assert {label for label_list, out in zip(labels, mask, strict=True) if not out for label in label_list} == {0, 1, 2}
+
+
 def scores_of(confidences: list[float]) -> np.ndarray:
     return np.array([[value, 1 - value] for value in confidences])
 
@@ -77,6 +120,24 @@ def test_a_single_value_needs_no_trial():
         raise AssertionError("nothing to search")
 
     assert search("rate", [0.1], np.array([], dtype=int), never) == (0.1, [])
+
+
+def test_a_trial_that_is_remembered_is_not_made_again():
+    memory = {1.0: Trial(1.0, 1.0, 0.25)}
+
+    class Remembered:
+        get = staticmethod(memory.get)
+
+        def add(self, trial: Trial) -> None:
+            memory[trial.value] = trial
+
+    def scores_with(value: float) -> np.ndarray:
+        assert value == 2.0
+        return scores_of([0.6, 0.6])
+
+    chosen, trials = search("rate", [2.0, 1.0], np.array([0, 0]), scores_with, Remembered())
+    assert (chosen, trials[1]) == (1.0, Trial(1.0, 1.0, 0.25))
+    assert memory[2.0] == trials[0]
 
 
 @pytest.mark.parametrize("values", [[], [0.1, 0.2]])

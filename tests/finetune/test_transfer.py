@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +13,12 @@ import pytest
 import torch
 
 from finetune import evaluate, fc_only, full_ft, metrics
-from finetune.transfer import open_start, transfer
+from finetune import result as result_module
+from finetune.start import open_start
+from finetune.transfer import transfer
 from pipeline import artifacts, storage
 from pipeline import config as configs
+from pipeline.cli import parse
 from pipeline.config import ClipConfig, ConfigError, ModelConfig, TransferConfig
 from pipeline.storage import StorageError
 from pretrain import checkpoint
@@ -22,12 +26,11 @@ from pretrain.distributed import World
 from pretrain.models import build_model
 from pretrain.samples import Samples
 
-from .conftest import GARBAGE, write_split
+from .conftest import GARBAGE, QUARANTINED, write_split
 
 
 def result(config: TransferConfig) -> dict:
-    folder = artifacts.run_files(config.root, config.run).transfer(config.target, config.protocol)
-    return storage.read_json(f"{folder}/result.json")
+    return storage.read_json(artifacts.transfer_files(config).marker)
 
 
 def with_protocol(config: TransferConfig, protocol: str, **changes) -> TransferConfig:
@@ -53,18 +56,22 @@ def test_colours_are_learnt_and_every_video_is_accounted_for(config, protocol):
     assert [trial["value"] for trial in found["search"]] == list(grid)
     assert found["chosen"] in grid
     assert found["model"] == {"name": "r2plus1d_10", "width": 0.125}
+    assert found["metrics"]["interval_of"] == result_module.OVER_VIDEOS
+    assert not storage.exists(artifacts.transfer_files(config).unfinished)
+    verb, *options = shlex.split(found["command"])[1:]
+    assert verb == "transfer"
+    assert configs.determining(parse(TransferConfig, options)) == configs.determining(config)
 
 
 def test_metrics_can_be_computed_again_from_the_predictions(config):
     transfer(config)
-    folder = artifacts.run_files(config.root, config.run).transfer(config.target, config.protocol)
-    table = storage.read_parquet(f"{folder}/predictions.parquet").to_pylist()
+    table = storage.read_parquet(artifacts.transfer_files(config).predictions).to_pylist()
     assert [row["reason"] for row in table if row["scores"] is None] == ["decode_error"]
     scored = [row for row in table if row["scores"] is not None]
     scores, labels = np.array([row["scores"] for row in scored]), np.array([row["label"] for row in scored])
-    stored = result(config)["metrics"]
-    del stored["num_undecodable"]
-    assert metrics.summarise(scores, labels, ["red", "green", "blue", "yellow"]) == stored
+    stored = result(config)
+    again = metrics.summarise(scores, labels, stored["labels"])
+    assert again == {name: value for name, value in stored["metrics"].items() if name in again}
 
 
 def test_the_test_split_is_read_after_the_last_training_step(config, monkeypatch):
@@ -177,6 +184,30 @@ def test_a_pretrained_run_brings_weights_network_and_clips(pretrained):
     transfer(config)
     assert result(config)["input_digests"] == {"run": "abc", "train": "train" * 3, "test": "test" * 3}
     assert result(config)["clip"]["length"] == 8
+    assert result(config)["preprocessing"]["clip_length"] == 8
+
+
+def test_a_change_in_what_is_not_used_refuses_nothing(pretrained, capsys):
+    config, _, _ = pretrained
+    transfer(config)
+    unused = {
+        "passes": 7,
+        "shots": (3,),
+        "salient_of": 5,
+        "model": ModelConfig("r3d_18"),
+        "clip": ClipConfig(length=32),
+    }
+    for name, value in unused.items():
+        capsys.readouterr()
+        transfer(dataclasses.replace(config, **{name: value}))
+        assert "finished; nothing to do" in capsys.readouterr().out, name
+    with pytest.raises(ConfigError, match=r"clip: None → .*\n"):
+        transfer(dataclasses.replace(config, clip_from="config"))
+    other = dataclasses.replace(config, clip_from="config", num_clips=1, result="4 frames")
+    transfer(other)
+    assert result(other)["clip"]["length"] == 4
+    assert result(config)["clip"]["length"] == 8
+    assert "clip.length: 8 → 4" in result(other)["remarks"][0]
 
 
 def test_a_damaged_final_checkpoint_is_not_replaced_by_an_older_one(pretrained):
@@ -204,6 +235,42 @@ def test_missing_inputs_are_named_with_the_remedy(config):
         transfer(dataclasses.replace(config, run="absent"))
     with pytest.raises(ConfigError, match="tagreel target --target absent"):
         transfer(dataclasses.replace(config, target="absent"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"protocol": "evaluate"}, "random weights bring none"),
+        ({"repeats": 2}, "repeats = 2 are final trainings of full_ft; fc_only"),
+        ({"model": ModelConfig("r4d_18")}, "unknown model.name = 'r4d_18'"),
+        ({"model": ModelConfig("r2d_10", 0.125)}, "clip.length = 1"),
+        ({"protocol": "full_ft", "decay_passes": (0, 6)}, "decay_passes"),
+        ({"protocol": "full_ft", "batch": 12}, "batch = 12 does not divide"),
+        ({"held_out": 1.0}, "held_out = 1.0"),
+        ({"result": "a/b"}, "the name of a result"),
+        ({"target": "../colours"}, "the name of a target"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(config, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        transfer(dataclasses.replace(config, **changes))
+    assert not storage.exists(f"{config.root}/runs")
+
+
+def test_a_label_that_lost_all_its_training_videos_is_refused_and_named(config, tmp_path, capsys):
+    root = tmp_path / "empty"
+    write_split(root, "train", 2, {3: QUARANTINED, 7: QUARANTINED})
+    write_split(root, "test", 1)
+    config = dataclasses.replace(config, root=str(root), l2=(0.1,))
+    with pytest.raises(ConfigError, match=r"label 'yellow' of target 'colours' .*--retry-failed"):
+        transfer(config)
+    files = artifacts.target_files(str(root), "colours", "train")
+    space = storage.read_json(files.label_space)  # now of a target that never had one
+    space["labels"][3]["num_videos"] = 0
+    storage.write_json(files.label_space, space)
+    transfer(config)
+    assert "label 'yellow' of 'colours' has no training video: its 1 test videos" in capsys.readouterr().out
+    assert result(config)["metrics"]["per_class"]["yellow"]["accuracy"] == 0.0
 
 
 def test_an_unreadable_training_video_stops_the_training_and_is_named(config, tmp_path):

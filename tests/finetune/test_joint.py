@@ -1,0 +1,125 @@
+"""Actions from a verb and a noun model: places among products, by hand; parts, and what does not fit."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from finetune import joint
+from finetune.joint import JointConfig
+from pipeline import artifacts, storage
+from pipeline.artifacts import TransferFiles
+from pipeline.config import ConfigError
+
+VERBS, NOUNS = ["take", "put", "put down"], ["pan", "cup of tea"]
+ACTIONS = ["take pan", "put down cup of tea", "put pan"]
+ROWS = {  # key → probabilities of the verbs, of the nouns, the true verb, the true noun
+    # products: take 0.30 0.20, put 0.18 0.12, put down 0.12 0.08
+    "first": ([0.5, 0.3, 0.2], [0.6, 0.4], 0, 0),  # the highest product
+    "second": ([0.5, 0.3, 0.2], [0.6, 0.4], 1, 0),  # third of six, after take pan and take cup of tea
+    "third": ([0.5, 0.3, 0.2], [0.6, 0.4], 2, 1),  # the lowest of six
+}
+
+
+@pytest.fixture
+def results(tmp_path):
+    """Results of a verb and a noun model on three segments, two of them of a participant with training segments."""
+    for kind, labels, column in (("verb", VERBS, 0), ("noun", NOUNS, 1)):
+        files = TransferFiles(f"{tmp_path}/{kind}")
+        rows = [{"key": key, "seed": 0, "label": row[2 + column], "scores": row[column]} for key, row in ROWS.items()]
+        rows.append({"key": "lost", "seed": 0, "label": 0, "reason": "decode_error"})
+        if kind == "verb":
+            rows.append({"key": "only here", "seed": 0, "label": 0, "scores": [1.0, 0.0, 0.0]})
+        storage.write_parquet(files.predictions, pa.Table.from_pylist(rows, artifacts.PREDICTIONS))
+        storage.write_json(
+            files.marker, {"digest": kind, "seeds": [0], "labels": labels, "config": {"target": f"epic-{kind}"}}
+        )
+    groups = {"train": {"t": "P01"}, "test": {"first": "P01", "second": "P01", "third": "P09"}}
+    for part, group_of in groups.items():
+        manifest = pa.table({"video_id": list(group_of), "group": list(group_of.values())})
+        folder = artifacts.target_files(str(tmp_path), "epic-verb", part).manifest
+        storage.write_parquet(f"{folder}/part-00000.parquet", manifest)
+    actions = {"labels": [{"name": name} for name in ACTIONS]}
+    storage.write_json(artifacts.target_files(str(tmp_path), "epic-action", "test").marker, actions)
+    return JointConfig(root=str(tmp_path), verb=f"{tmp_path}/verb", noun=f"{tmp_path}/noun/result.json")
+
+
+def test_every_verb_with_every_noun(results, tmp_path):
+    found = joint.joint(JointConfig(**{**vars(results), "to": f"{tmp_path}/joint.json"}))
+    metrics = found["metrics"]
+    assert found["candidates"]["number"] == 6
+    assert metrics["all"]["action"]["top1"] == pytest.approx(1 / 3)
+    assert metrics["all"]["action"]["top5"] == pytest.approx(2 / 3)  # the third is sixth
+    assert metrics["all"]["verb"]["top1"] == pytest.approx(1 / 3)
+    assert metrics["all"]["noun"]["top1"] == pytest.approx(2 / 3)
+    assert (metrics["seen"]["num_segments"], metrics["unseen"]["num_segments"]) == (2, 1)
+    assert (metrics["seen"]["action"]["top1"], metrics["unseen"]["action"]["top5"]) == (0.5, 0.0)
+    assert found["counts"] == {"segments": 5, "scored": 3, "dropped": {"decode_error": 1, "in_one_result_only": 1}}
+    assert storage.read_json(f"{tmp_path}/joint.json") == found
+
+
+def test_the_actions_of_a_target_compete_alone(results):
+    found = joint.joint(JointConfig(**{**vars(results), "target": "epic-action", "candidates": "target"}))
+    # "put pan" is second and "put down cup of tea" third of three
+    assert found["candidates"]["number"] == 3
+    assert found["metrics"]["all"]["action"]["top5"] == 1.0
+    assert found["metrics"]["all"]["action"]["top1"] == pytest.approx(1 / 3)
+
+
+def test_ranks_by_hand():
+    verbs, nouns = np.array([[0.5, 0.3, 0.2]]), np.array([[0.6, 0.4]])
+    pairs = np.array([[v, n] for v in range(3) for n in range(2)])
+
+    def rank(verb: int, noun: int, among: np.ndarray = pairs) -> int:
+        return int(joint.action_ranks(verbs, nouns, np.array([verb]), np.array([noun]), among)[0])
+
+    assert [rank(v, n) for v in range(3) for n in range(2)] == [1, 2, 3, 5, 5, 6]  # 0.12 twice: both count as fifth
+    assert rank(1, 0, np.array([[0, 0], [1, 1]])) == 3  # not a candidate
+
+
+probabilities = st.integers(1, 5).flatmap(
+    lambda n: arrays.arrays(np.float64, st.tuples(st.just(n), st.integers(2, 5)), elements=st.floats(0, 1))
+)
+
+
+@given(verbs=probabilities, seed=st.integers(0, 9))
+def test_an_action_is_first_exactly_when_its_verb_and_noun_are(verbs, seed):
+    rng = np.random.default_rng(seed)
+    nouns = rng.random((len(verbs), 4)) + 0.1
+    verbs = verbs + np.linspace(0.1, 0.2, verbs.shape[1])
+    ids = rng.integers(0, verbs.shape[1], len(verbs)), rng.integers(0, 4, len(verbs))
+    pairs = np.array([[v, n] for v in range(verbs.shape[1]) for n in range(4)])
+    first = joint.action_ranks(verbs, nouns, *ids, pairs) == 1
+    both = [joint.top_k_correct(scores, label_ids, 1) for scores, label_ids in zip((verbs, nouns), ids, strict=True)]
+    assert first.tolist() == (both[0] & both[1]).tolist()
+
+
+def test_names_are_taken_apart_whatever_stands_between():
+    for name in ("put down pan", "put down: pan", "put down_pan"):
+        assert joint.split_action(name, VERBS, NOUNS) == (2, 0)
+    assert joint.split_action("put cup of tea", VERBS, NOUNS) == (1, 1)
+    assert joint.split_action("putpan", VERBS, NOUNS) is None
+    assert joint.split_action("wash pan", VERBS, NOUNS) is None
+    assert joint.split_action("put a b", ["put", "put a"], ["b", "a b"]) is None  # two ways
+
+
+def test_what_does_not_fit_is_named(results, tmp_path):
+    with pytest.raises(ConfigError, match="--verb"):
+        joint.joint(JointConfig(noun=results.noun))
+    with pytest.raises(ConfigError, match="needs --target"):
+        joint.joint(JointConfig(**{**vars(results), "candidates": "target"}))
+    marker = storage.read_json(f"{results.verb}/result.json")
+    storage.write_json(f"{results.verb}/result.json", {**marker, "labels": ["take", "put", "wash"]})
+    with pytest.raises(ConfigError, match=r"1 of the 3 labels of target 'epic-action'.*'put down cup of tea'"):
+        joint.joint(JointConfig(**{**vars(results), "target": "epic-action", "candidates": "target"}))
+    storage.write_json(f"{results.verb}/result.json", {**marker, "seeds": [0, 1]})
+    with pytest.raises(ConfigError, match="2 trainings"):
+        joint.joint(results)
+    other = TransferFiles(f"{tmp_path}/other")
+    row = {"key": "elsewhere", "seed": 0, "label": 0, "scores": [1.0, 0.0]}
+    storage.write_parquet(other.predictions, pa.Table.from_pylist([row], artifacts.PREDICTIONS))
+    storage.write_json(other.marker, {**marker, "labels": NOUNS})
+    with pytest.raises(ConfigError, match="no test segment in common"):
+        joint.joint(JointConfig(**{**vars(results), "verb": results.noun, "noun": other.folder}))
