@@ -36,7 +36,7 @@ class Split:
     undecodable: dict[str, int]
     """Videos of the user's table that are not stored, by reason."""
     groups: list[str | None] | None = None
-    """[N], what each video belongs to (one source video, one person), where the target says it."""
+    """[N], what each video belongs to (one upload, one scene, one person), where the target knows."""
 
     @property
     def total(self) -> int:
@@ -63,11 +63,16 @@ def open_split(root: str, target: str, part: str) -> Split:
 
 
 def groups_of(files: DatasetFiles, samples: Samples) -> list[str | None] | None:
-    """The manifest's `group` of each video; None for a target without groups."""
+    """What each video belongs to: its `group` in the manifest, else the upload that several are segments of, else None;
+    None altogether for a target of single videos."""
     manifest = storage.read_parquet_parts(files.manifest)
-    if "group" not in manifest.column_names or manifest["group"].null_count == len(manifest):
+    uris = manifest["uri"].to_pylist()
+    named = manifest["group"].to_pylist() if "group" in manifest.column_names else [None] * len(uris)
+    segments = Counter(uris)
+    groups = [group or (uri if uri and segments[uri] > 1 else None) for group, uri in zip(named, uris, strict=True)]
+    if not any(groups):
         return None
-    found = dict(zip(manifest["video_id"].to_pylist(), manifest["group"].to_pylist(), strict=True))
+    found = dict(zip(manifest["video_id"].to_pylist(), groups, strict=True))
     return [found[key] for key in samples.keys.to_pylist()]
 
 

@@ -59,6 +59,8 @@ def check(config: TransferConfig, start: Start, train: Split | None, test: Split
 
 def check_numbers(config: TransferConfig) -> None:
     """Of the config alone."""
+    if config.protocol == "few_shot":
+        raise ConfigError("protocol few_shot cannot be run yet; fc_only takes all training videos of the target")
     if not 0 < config.held_out < 1:
         raise ConfigError(f"held_out = {config.held_out} is not a share between 0 and 1")
     for name in ("num_clips", "passes", "batch", "batch_per_gpu", "repeats"):

@@ -25,7 +25,7 @@ from finetune.unfinished import Unfinished, ends_when_told
 from pipeline import artifacts, progress
 from pipeline.artifacts import TransferFiles
 from pipeline.cli import run_stage
-from pipeline.config import ConfigError, TransferConfig
+from pipeline.config import TransferConfig
 from pretrain.data import FrameReader
 from pretrain.distributed import World, joined
 from pretrain.models import VideoResNet
@@ -82,11 +82,9 @@ def fit(
     def new_model(seed: int) -> VideoResNet:
         return start.new_model(train.samples.num_labels, seed, world)
 
-    if config.protocol == "fc_only":
-        return fc_only.fit(config, new_model(seed), train, reader, world)
     if config.protocol == "full_ft":
         return full_ft.fit(config, new_model, train, reader, world, seed, unfinished)
-    raise ConfigError(f"protocol '{config.protocol}' is not known here")
+    return fc_only.fit(config, new_model(seed), train, reader, world)
 
 
 def tested(config: TransferConfig, start: Start, model: VideoResNet, test: Split, world: World) -> Outputs:

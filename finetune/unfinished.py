@@ -11,7 +11,7 @@ The first process writes; all must see the same disk. The folder is removed when
 from __future__ import annotations
 
 import contextlib
-import dataclasses
+import math
 import os
 import signal
 import time
@@ -36,8 +36,10 @@ class Unfinished:
 
     def __init__(self, files: TransferFiles, world: World, checkpoint_minutes: float) -> None:
         self.files, self.world, self.checkpoint_s = files, world, 60 * checkpoint_minutes
-        lines = progress.read_metrics(self._trials)
-        self.trials = {line["value"]: Trial(**line) for line in lines}
+        self.trials: dict[float, Trial] = {}
+        for line in progress.read_metrics(self._trials):
+            loss = math.inf if line["loss"] is None else line["loss"]
+            self.trials[line["value"]] = Trial(line["value"], line["score"], loss)
         world.barrier()  # before any process writes
 
     # ------------------------------------------------------------------------------------------- of the search
@@ -51,7 +53,7 @@ class Unfinished:
         self.trials[trial.value] = trial
         if self.world.is_first:
             with contextlib.closing(progress.MetricsFile(self._trials)) as file:
-                file.write(**dataclasses.asdict(trial))
+                file.write(value=trial.value, score=trial.score, loss=trial.loss if math.isfinite(trial.loss) else None)
             storage.remove(self._trainings)
 
     @property

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -82,9 +83,10 @@ def test_a_killed_transfer_loses_what_follows_the_last_checkpoint_and_nothing_el
     def killed(*_: object) -> None:
         raise Killed
 
-    with monkeypatch.context() as patch, pytest.raises(Killed):
+    with monkeypatch.context() as patch:
         patch.setattr(full_ft.evaluate, "video_scores", killed)  # after the first trial's last step
-        transfer(cut)
+        with pytest.raises(Killed):
+            transfer(cut)
     (training,) = Path(artifacts.transfer_files(cut).unfinished, "trainings").iterdir()
     last = max(path.name for path in training.iterdir())
     (training / last / "model.safetensors").write_bytes(b"damage")
@@ -166,9 +168,10 @@ def test_lines_beyond_the_checkpoint_are_written_again_and_others_stay(tmp_path)
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.distributed
 def test_two_processes_stop_together_and_go_on_to_the_same_result(config, tmp_path):
-    config = dataclasses.replace(config, learning_rates=(0.02,), batch=16, passes=200, checkpoint_minutes=0.0)
+    config = dataclasses.replace(config, learning_rates=(0.02,), batch=16, passes=60, checkpoint_minutes=0.0)
     (tmp_path / "config.json").write_text(json.dumps(configs.to_dict(config)))
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "finetune.transfer")
     command = [sys.executable, *launcher, "--config", str(tmp_path / "config.json")]
@@ -176,7 +179,7 @@ def test_two_processes_stop_together_and_go_on_to_the_same_result(config, tmp_pa
     files = artifacts.transfer_files(config)
     process = subprocess.Popen(command, env=environment, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE)
     while len(progress.read_metrics(files.metrics)) < 3 and process.poll() is None:
-        pass
+        time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)
     assert process.returncode != 0
@@ -186,7 +189,7 @@ def test_two_processes_stop_together_and_go_on_to_the_same_result(config, tmp_pa
     together = storage.read_json(files.marker)["training"]
     alone = dataclasses.replace(config, run="scratch alone")
     transfer(alone)
-    assert together["steps"] == 200
+    assert together["steps"] == 60
     assert together["loss"] == pytest.approx(
         storage.read_json(artifacts.transfer_files(alone).marker)["training"]["loss"], rel=0.02
     )

@@ -1,13 +1,17 @@
 """Held-out splits and the rule that picks a value."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from finetune.data import groups_of
 from finetune.search import Trial, held_out, search
+from pipeline import artifacts, storage
 from pipeline.config import ConfigError
 
 splits = st.lists(st.integers(0, 6), min_size=2, max_size=120).map(
@@ -84,6 +88,18 @@ def test_groups_give_their_share_as_nearly_as_they_can():
     )
     assert {*per_label.values()} <= {1, 2, 3, 4}
     assert len(per_label) == 101
+
+
+def test_segments_of_one_upload_belong_together_and_a_group_goes_before(tmp_path):
+    files = artifacts.target_files(str(tmp_path), "t", "train")
+    rows = [("a", "long.mp4", None), ("b", "long.mp4", None), ("c", "other.mp4", None), ("d", "long.mp4", "P01")]
+    manifest = [{"video_id": key, "uri": uri, "group": group} for key, uri, group in rows]
+    storage.write_parquet(f"{files.manifest}/part-00000.parquet", pa.Table.from_pylist(manifest))
+    samples = SimpleNamespace(keys=pa.chunked_array([["d", "c", "a"]]))
+    assert groups_of(files, samples) == ["P01", None, "long.mp4"]
+    single = pa.table({"video_id": ["a", "b"], "uri": ["1.mp4", "2.mp4"]})
+    storage.write_parquet(f"{files.manifest}/part-00000.parquet", single)
+    assert groups_of(files, samples) is None
 
 
 def test_several_labels_a_video():

@@ -241,6 +241,7 @@ def test_missing_inputs_are_named_with_the_remedy(config):
     ("changes", "message"),
     [
         ({"protocol": "evaluate"}, "random weights bring none"),
+        ({"protocol": "few_shot"}, "few_shot cannot be run yet"),
         ({"repeats": 2}, "repeats = 2 are final trainings of full_ft; fc_only"),
         ({"model": ModelConfig("r4d_18")}, "unknown model.name = 'r4d_18'"),
         ({"model": ModelConfig("r2d_10", 0.125)}, "clip.length = 1"),
