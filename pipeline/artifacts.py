@@ -107,16 +107,15 @@ EXCLUSIONS = pa.schema(
         ("mirrored", pa.bool_()),
     ]
 )
-PREDICTIONS = (
-    pa.schema(  # of a transfer: a row per final training and stored test video; every metric can be computed again
-        [
-            ("key", pa.string()),
-            ("seed", pa.int32()),  # of the final training (or of the draw)
-            ("label", pa.int32()),  # place among `labels` of result.json, as in scores
-            ("scores", pa.list_(pa.float32())),  # [K], sum 1; null when undecodable
-            ("reason", pa.string()),  # null when scored
-        ]
-    )
+# Of a transfer: one row per final training and stored test video; every metric can be computed again.
+PREDICTIONS = pa.schema(
+    [
+        ("key", pa.string()),
+        ("seed", pa.int32()),  # of the final training (or of the draw)
+        ("label", pa.int32()),  # place among `labels` of result.json, as in scores
+        ("scores", pa.list_(pa.float32())),  # [K], sum 1; null when undecodable
+        ("reason", pa.string()),  # null when scored
+    ]
 )
 
 
