@@ -24,6 +24,7 @@ from pipeline.cli import run_stage
 from pipeline.config import CompactConfig, ConfigError
 from pipeline.exclusions import read_exclusions
 from pipeline.execute import run_parts
+from pipeline.members import checksum, read_member
 from pipeline.storage import StorageError
 
 
@@ -111,12 +112,11 @@ def _copy(
     entry = row | {"label_ids": label_ids}
     if row["status"] != "ok":
         return entry
-    mp4, described = (
-        storage.read_range(f"{shard}.tar", row[f"{m}_offset"], row[f"{m}_size"]) for m in ("video", "json")
-    )
-    described = _relabel(described, label_ids, names)
+    mp4 = read_member(shard, row, "video")
+    described = _relabel(read_member(shard, row, "json"), label_ids, names)
     return entry | {
         "video_offset": tar.add(f"{row['key']}.mp4", mp4),
+        "video_crc32": checksum(mp4),
         "json_offset": tar.add(f"{row['key']}.json", described),
         "json_size": len(described),
     }

@@ -31,6 +31,7 @@ from dedup import census
 from pipeline import artifacts, execute, storage
 from pipeline.artifacts import DatasetFiles
 from pipeline.config import ExecutionConfig, StorageConfig
+from pipeline.members import checksum, read_member
 from pipeline.storage import StorageError
 from pipeline.video import VideoError
 
@@ -135,6 +136,7 @@ def _add(sample: Sample, tar: TarWriter) -> dict[str, Any]:
     return entry | {
         "video_offset": tar.add(f"{key}.mp4", sample.mp4),
         "video_size": len(sample.mp4),
+        "video_crc32": checksum(sample.mp4),
         "json_offset": tar.add(f"{key}.json", sample.described),
         "json_size": len(sample.described),
     }
@@ -239,10 +241,7 @@ def _retry(path: str, rows: list[dict[str, Any]], sidecar: dict[str, Any], job: 
 
 def _stored(path: str, entry: dict[str, Any], signature: dict[str, Any]) -> Sample:
     """A sample of a whole shard, as it is stored."""
-    members = (
-        storage.read_range(path + ".tar", entry[f"{kind}_offset"], entry[f"{kind}_size"]) for kind in ("video", "json")
-    )
-    return Sample(entry, *members, signature)
+    return Sample(entry, read_member(path, entry, "video"), read_member(path, entry, "json"), signature)
 
 
 def _finish_moving(path: str) -> None:

@@ -1,6 +1,7 @@
 """What a shard's files say: the tar read once from end to end, its sidecar and its index, and whether they agree.
 
-Nothing is unpacked to disk. The tar alone is enough; sidecar and index add what was attempted and not written.
+Nothing is unpacked to disk. The tar alone is enough; sidecar and index add what was attempted and not written, and whether
+the tar as a whole and each of its videos are the bytes that were written.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any, BinaryIO
 import fsspec
 
 from pipeline import storage
+from pipeline.members import checksum
 from pipeline.storage import StorageError
 
 CHUNK = 1 << 20
@@ -30,6 +32,7 @@ class StoredSample:
     offset: int
     """Of the video's bytes within the tar."""
     size: int
+    crc32: int
     labels: list[str]
     fps: float
     num_frames: int
@@ -64,9 +67,13 @@ def read_shard(path: str) -> ShardContents:
     path = path.removesuffix(".tar")
     samples, num_bytes, sha256 = _read_tar(path + ".tar")
     sidecar = storage.read_json(path + ".json") if storage.exists(path + ".json") else None
+    rows = _read_index(path) if storage.exists(path + ".parquet") else None
+    damaged = "" if rows is None else _damaged(path, samples, rows)
     if sidecar:
-        _check_sidecar(path, sidecar, len(samples), sha256)
-    return ShardContents(path, num_bytes, sha256, samples, sidecar, _read_index(path, samples))
+        _check_sidecar(path, sidecar, len(samples), sha256, damaged)
+    if damaged:
+        raise StorageError(f"'{path}.tar' is not what was written: {damaged}; copy it again, or build it again")
+    return ShardContents(path, num_bytes, sha256, samples, sidecar, None if rows is None else _quarantined(rows))
 
 
 # ------------------------------------------------------------------------------------------------------ the tar
@@ -103,12 +110,12 @@ def _read_tar(path: str) -> tuple[list[StoredSample], int, str]:
 
 
 def _read_members(path: str, tar: tarfile.TarFile) -> list[StoredSample]:
-    videos: dict[str, tuple[int, int]] = {}
+    videos: dict[str, tuple[int, int, int]] = {}
     described: dict[str, dict[str, Any]] = {}
     for member in tar:
         key, _, suffix = member.name.rpartition(".")
         if member.isfile() and suffix == "mp4":
-            videos[key] = (member.offset_data, member.size)
+            videos[key] = (member.offset_data, member.size, checksum(tar.extractfile(member).read()))
         elif member.isfile() and suffix == "json" and member.size <= MAX_JSON_BYTES:
             described[key] = _parse(f"{path}: {member.name}", tar.extractfile(member).read())
         else:
@@ -131,25 +138,33 @@ def _parse(where: str, data: bytes) -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------- what stands beside
 
 
-def _check_sidecar(path: str, sidecar: dict[str, Any], num_samples: int, sha256: str) -> None:
+def _check_sidecar(path: str, sidecar: dict[str, Any], num_samples: int, sha256: str, damaged: str) -> None:
     if sidecar["sha256"] != sha256:
         raise StorageError(
-            f"'{path}.tar' has the sha256 {sha256}, but its sidecar '{path}.json' says {sidecar['sha256']}: "
-            "copy both again, or remove both and run the same build once more"
+            f"'{path}.tar' has the sha256 {sha256}, but its sidecar '{path}.json' says {sidecar['sha256']}"
+            f"{f' ({damaged})' if damaged else ''}: copy both again, or remove both and run the same build once more"
         )
     if sidecar["written"] != num_samples:
         raise StorageError(f"'{path}.tar' holds {num_samples} videos, but '{path}.json' says {sidecar['written']}")
 
 
-def _read_index(path: str, samples: list[StoredSample]) -> dict[str, list[str]] | None:
-    """Quarantined keys by reason; StorageError when the index leads readers to other bytes than the tar holds."""
-    if not storage.exists(path + ".parquet"):
-        return None
+def _read_index(path: str) -> list[dict[str, Any]]:
     columns = ["key", "video_offset", "video_size", "status", "reason"]
-    rows = storage.read_parquet(path + ".parquet", columns).to_pylist()
-    indexed = {(row["key"], row["video_offset"], row["video_size"]) for row in rows if row["status"] == "ok"}
-    if wrong := sorted(indexed ^ {(sample.key, sample.offset, sample.size) for sample in samples}):
+    return storage.read_parquet(path + ".parquet", columns, optional=["video_crc32"]).to_pylist()
+
+
+def _damaged(path: str, samples: list[StoredSample], rows: list[dict[str, Any]]) -> str:
+    """Which videos have other checksums than the index says, or ""; StorageError when it leads readers elsewhere."""
+    indexed = {row["key"]: row for row in rows if row["status"] == "ok"}
+    places = {(key, row["video_offset"], row["video_size"]) for key, row in indexed.items()}
+    if wrong := sorted(places ^ {(sample.key, sample.offset, sample.size) for sample in samples}):
         raise StorageError(f"'{path}.parquet' and '{path}.tar' disagree on where '{wrong[0][0]}' is")
+    keys = [sample.key for sample in samples if indexed[sample.key].get("video_crc32") not in (None, sample.crc32)]
+    return f"{len(keys):,} of its {len(samples):,} videos are damaged, e.g. '{keys[0]}'" if keys else ""
+
+
+def _quarantined(rows: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Keys by reason."""
     quarantined: dict[str, list[str]] = defaultdict(list)
     for row in rows:
         if row["status"] != "ok":

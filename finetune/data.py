@@ -6,9 +6,8 @@ N videos, K labels. The table of videos and the frame reader are pretraining's.
 from __future__ import annotations
 
 import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -18,6 +17,7 @@ import pyarrow.compute as pc
 from pipeline import artifacts, storage
 from pipeline.artifacts import DatasetFiles
 from pipeline.config import ConfigError
+from pretrain import threads
 from pretrain.distributed import available_cores
 from pretrain.samples import Samples, open_samples
 
@@ -92,17 +92,6 @@ def subset(samples: Samples, mask: np.ndarray) -> Samples:
 
 
 def read_ahead(read: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """`map(read, items)`, in order, with the next few results being made by threads (decoders release the lock)."""
+    """`map(read, items)`, in order, with the next few results being made by this process's share of the cores."""
     num_threads = min(MAX_READING_THREADS, max(1, available_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
-    with ThreadPoolExecutor(num_threads) as pool:
-        pending = deque()
-        try:
-            for item in items:
-                pending.append(pool.submit(read, item))
-                if len(pending) > 2 * num_threads:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()
+    return threads.read_ahead(read, items, num_threads)

@@ -17,9 +17,9 @@ from torch import Tensor
 from finetune.data import read_ahead
 from pipeline import progress
 from pretrain import clips as clip_frames
-from pretrain.data import FrameReader
 from pretrain.distributed import World
 from pretrain.models import VideoResNet
+from pretrain.reading import FrameReader
 from pretrain.samples import SampleError
 from pretrain.transforms import centre_crop, normalise
 

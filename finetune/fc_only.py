@@ -20,9 +20,9 @@ from finetune.search import Fitted, held_out, search
 from pipeline import progress
 from pipeline.config import TransferConfig
 from pipeline.storage import StorageError
-from pretrain.data import FrameReader
 from pretrain.distributed import World
 from pretrain.models import VideoResNet
+from pretrain.reading import FrameReader
 
 
 def fit(config: TransferConfig, model: VideoResNet, train: Split, reader: FrameReader, world: World) -> Fitted:

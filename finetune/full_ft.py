@@ -21,10 +21,11 @@ from finetune.unfinished import Training, Unfinished
 from pipeline import progress
 from pipeline.config import ConfigError, TransferConfig
 from pipeline.storage import StorageError
-from pretrain.data import Batch, FrameReader, MicrobatchSampler, Share, TrainingClips, microbatches
+from pretrain.data import Batch, MicrobatchSampler, Share, TrainingClips, microbatches
 from pretrain.distributed import World
 from pretrain.engine import Engine, NonFiniteStepError
 from pretrain.models import VideoResNet
+from pretrain.reading import FrameReader
 from pretrain.samples import SampleError
 from pretrain.train import EXIT_INTERRUPTED, StopRequest
 from pretrain.virtual_workers import VirtualWorkers
@@ -117,8 +118,8 @@ def train_at(
     num_videos, workers = int(mask.sum()), share_batch(config, world)
     engine = Engine(new_model(seed), world, weight_decay=config.weight_decay, precision=config.precision)
     training = unfinished.training(f"{rate:g} on {num_videos} videos, seed {seed}", engine, config.batch)
-    clips = TrainingClips(subset(train.samples, mask), reader.clip, seed)
-    clips.reader = reader  # shared, so that what it keeps in memory serves every training
+    # The reader is shared, so that what it keeps in memory serves every training.
+    clips = TrainingClips(subset(train.samples, mask), reader.clip, seed, reader=reader)
     steps = num_steps(num_videos, config)
     batches = _batches(clips, MicrobatchSampler(workers, training.steps, steps), config.loader_workers, world)
     path = unfinished.files.metrics if world.is_first else None

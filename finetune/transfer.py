@@ -26,9 +26,9 @@ from pipeline import artifacts, progress
 from pipeline.artifacts import TransferFiles
 from pipeline.cli import run_stage
 from pipeline.config import TransferConfig
-from pretrain.data import FrameReader
 from pretrain.distributed import World, joined
 from pretrain.models import VideoResNet
+from pretrain.reading import FrameReader
 
 
 def transfer(config: TransferConfig) -> None:

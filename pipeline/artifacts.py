@@ -7,6 +7,7 @@
 |             | dataset_builder.compact   |                                           |
 | target      | dataset_builder.targets   | dedup.find, finetune.transfer, report     |
 | exclusions  | dedup.find                | dataset_builder.build (subsets), pretrain |
+| index       | pretrain (first reader)   | pretrain, finetune; of large datasets     |
 | run         | pretrain.train            | finetune.transfer, report                 |
 | transfer    | finetune.transfer         | finetune.joint, report                    |
 | sweep       | pipeline.launch           | report                                    |
@@ -55,6 +56,7 @@ SHARD_INDEX = pa.schema(  # one row per ATTEMPTED video
         ("key", pa.string()),  # = video_id
         ("video_offset", pa.int64()),  # of the .mp4 member's bytes within the tar; null when quarantined
         ("video_size", pa.int64()),
+        ("video_crc32", pa.uint32()),  # of the .mp4 member's bytes; older indices do not have it
         ("json_offset", pa.int64()),
         ("json_size", pa.int64()),
         ("source_sha256", pa.string()),
@@ -89,6 +91,25 @@ SIGNATURES = (
         ]
     )
 )
+# Of the samples that can be trained on: one .npy file of one dimension a column, little-endian. N + 1 offsets lead into
+# label_ids and key_bytes (video_ids, UTF-8); the other columns have N values, in the order of the manifest.
+SAMPLE_INDEX = {
+    "shard": "<i4",  # in dataset.json's list
+    "video_offset": "<i8",
+    "video_size": "<i8",
+    "video_crc32": "<i8",  # -1: not known
+    "stored_frames": "<i4",  # of the stored file
+    "first_frame": "<i4",  # of the video, which may be a part of it
+    "num_frames": "<i4",
+    "fps": "<f4",
+    "height": "<i4",
+    "width": "<i4",
+    "weight": "<f4",
+    "label_offsets": "<i8",
+    "label_ids": "<i4",
+    "key_offsets": "<i8",
+    "key_bytes": "|u1",
+}
 EXCLUSIONS = pa.schema(
     [
         ("video_id", pa.string()),
@@ -165,6 +186,11 @@ class DatasetFiles:
     def shard(self, index: int) -> str:
         """Path of a shard without its suffix: + .tar, .json (sidecar, last), .parquet (index), .sig.parquet."""
         return storage.join(self.shards, f"{self.name}-{index:06d}")
+
+    @property
+    def index(self) -> str:
+        """Folder of the sample index, {digest}/: index.json (its marker) and the columns of `SAMPLE_INDEX`."""
+        return storage.join(self.folder, "index")
 
     @property
     def exclusions(self) -> str:
@@ -352,4 +378,6 @@ def shard_path(folder: str, relative: str) -> str:
 
 def shard_paths(files: DatasetFiles, marker: dict[str, Any]) -> list[str]:
     """Paths, without suffix, of a dataset's shards; `marker` is the content of its dataset.json."""
-    return [shard_path(files.folder, shard["path"]) for shard in marker["shards"]]
+    folder = files.folder.rstrip("/")
+    paths = [shard["path"] for shard in marker["shards"]]
+    return [shard_path(folder, path) if path.startswith("../") else f"{folder}/{path}" for path in paths]

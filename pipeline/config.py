@@ -19,6 +19,7 @@ from typing import Any, Literal
 NOT_IN_DIGEST = frozenset(
     {
         "root",
+        "data_root",
         "execution",
         "force",
         "retry_failed",
@@ -326,12 +327,15 @@ class PretrainConfig:
     """Loader processes per training process; 0 decodes in the training process."""
     cache_mb: int = 0
     """Memory per loader process for decoded small videos; 0 decodes each clip anew."""
+    data_root: str = ""
+    """Root that holds the dataset, a folder or a URL (s3://bucket/folder); empty takes `root`, which must be local."""
     verify_share: float = 1.0
-    """Share of the samples read whose bytes are checked against the index's hash."""
+    """Share of the samples read whose bytes are checked against the checksums of the shards' indices."""
     shard_cache: str = ""
-    """Local folder for copies of remote shards, each fetched whole; empty reads remote samples one by one."""
+    """Local folder for copies of remote shards, each fetched whole, one folder a machine; empty reads remote samples one by
+    one. With it, `recipe.shuffle_shards` should be as many shards as fit into it, or fewer."""
     shard_cache_gb: float = 100.0
-    """Size of that folder; the shards used longest ago go first."""
+    """Size of that folder (1 GB = 10⁹ bytes); the shards used longest ago go first."""
     compile: bool = False
     """Run training's forward and backward passes through torch.compile: for GPUs; compiling takes minutes at each start."""
     pad_channels: bool = False

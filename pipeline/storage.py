@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO
 
@@ -41,6 +41,12 @@ def exists(path: str) -> bool:
         return os.path.exists(path)
     with _remote("read", path) as (filesystem, inner):
         return filesystem.exists(inner)
+
+
+def size(path: str) -> int:
+    """Bytes of a file."""
+    with _remote("read", path) as (filesystem, inner):
+        return filesystem.size(inner)
 
 
 def listing(pattern: str) -> list[str]:
@@ -120,7 +126,7 @@ def whole_file(path: str, size: int | None = None) -> Iterator[BinaryIO]:
     needed = size or 0
     with _named("write", path, lambda: needed):
         os.makedirs(folder, exist_ok=True)
-        _remove_leftovers(stem)
+        remove_leftovers(stem)
         try:
             with open(temporary, "xb") as file:
                 yield file
@@ -154,7 +160,7 @@ def _writer(process: int | str) -> str:
     return f"{platform.node()}-{process}"
 
 
-def _remove_leftovers(stem: str) -> None:
+def remove_leftovers(stem: str) -> None:
     """Delete unfinished files of a path whose writer, on this machine, is this process in an earlier try, or is no more."""
     for path in glob.glob(f"{glob.escape(stem)}.{glob.escape(_writer(''))}*{UNFINISHED}"):
         writer = path.removeprefix(f"{stem}.{_writer('')}").removesuffix(UNFINISHED)
@@ -239,9 +245,14 @@ def write_json(path: str, value: Any) -> None:
     write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
 
 
-def read_parquet(path: str, columns: list[str] | None = None) -> pa.Table:
+def read_parquet(path: str, columns: list[str] | None = None, optional: Sequence[str] = ()) -> pa.Table:
+    """A table, or some columns of it; of the `optional` ones, those that the file has."""
     try:
-        return pq.read_table(io.BytesIO(read_bytes(path)), columns=columns)
+        file = io.BytesIO(read_bytes(path))
+        if columns is not None and optional:
+            columns = columns + [name for name in pq.read_schema(file).names if name in optional]
+            file.seek(0)
+        return pq.read_table(file, columns=columns)
     except pa.ArrowInvalid as error:
         raise StorageError(f"'{path}' is not readable Parquet: {error}") from error
 

@@ -6,15 +6,26 @@ Seeking (`read_clip`) is for files that `Encoder` wrote; uploads of unknown make
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator
 from fractions import Fraction
+from typing import NamedTuple, TypeVar
 
 import av
 import numpy as np
 from av.video.reformatter import ColorRange, Interpolation, VideoReformatter
 
+from pipeline.mp4_table import FrameTable, read_table
+
 # Bit-exact area averaging: the same pixels on every machine, and one resize for ingest, training and evaluation.
 RESIZE = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+MAX_DECODERS = 16  # of a thread, one for each size and rate of stored videos
+
+T = TypeVar("T")
+
+
+_CHANNELS = {"gbrp": ((1,), (2,), (0,)), "rgb24": ((0, 1, 2),)}  # of each plane
 
 
 class VideoError(ValueError):
@@ -63,9 +74,25 @@ class Scaler:
 
     def rgb(self, frame: av.VideoFrame, height: int, width: int) -> np.ndarray:
         """uint8 [height, width, 3]; the frame must be upright (files of `Encoder` are)."""
+        return self._scale_rgb(frame, height, width).to_ndarray()
+
+    def rgb_into(self, out: np.ndarray, frame: av.VideoFrame, size_hw: tuple[int, int], window: Window) -> None:
+        """Write a window of the frame, scaled to `size_hw`, to uint8 [window.height, window.width, 3]."""
+        scaled = self._scale_rgb(frame, *size_hw)
+        rows = slice(window.top, window.top + window.height)
+        for plane, channels in zip(scaled.planes, _CHANNELS[scaled.format.name], strict=True):
+            depth = len(channels)
+            columns = slice(depth * window.left, depth * (window.left + window.width))
+            pixels = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[rows, columns]
+            if depth == 1:
+                out[..., channels[0]] = pixels
+            else:
+                out[...] = pixels.reshape(*out.shape)
+
+    def _scale_rgb(self, frame: av.VideoFrame, height: int, width: int) -> av.VideoFrame:
         # swscale packs RGB of odd widths in a slow path; planes that are packed afterwards hold the same pixels.
         pixels = "gbrp" if width % 2 else "rgb24"
-        return self._reformatter.reformat(frame, width, height, pixels, interpolation=RESIZE, threads=1).to_ndarray()
+        return self._reformatter.reformat(frame, width, height, pixels, interpolation=RESIZE, threads=1)
 
     def upright(self, frame: av.VideoFrame, height: int, width: int) -> av.VideoFrame:
         """yuv420p frame in video range (luma 16 to 235) of the given size (even), with the rotation applied."""
@@ -154,49 +181,136 @@ class Encoder:
         return self._buffer.getvalue()
 
 
-def read_clip(data: bytes, indices: Iterable[int], size_hw: tuple[int, int] | None = None) -> np.ndarray:
+class Window(NamedTuple):
+    """A part of every frame."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def read_clip(
+    data: bytes,
+    indices: Iterable[int],
+    size_hw: tuple[int, int] | None = None,
+    window: Window | None = None,
+    out: np.ndarray | None = None,
+) -> np.ndarray:
     """Frames of a file that `Encoder` wrote, in the order asked for.
 
     Args:
         data: the MP4.
         indices: frame numbers, in any order, repeats allowed.
         size_hw: scale to this height and width; None keeps the stored size.
+        window: keep this part of the scaled frames; None keeps all.
+        out: uint8 [T, H, W, 3] to write to, of the window's size.
 
     Returns: uint8 [T, H, W, 3] RGB.
     Raises: VideoError `decode_error` when a frame is missing.
     """
     indices = list(indices)
+    rows = {index: row for row, index in reversed([*enumerate(indices)])}
     try:
-        with av.open(io.BytesIO(data), format="mp4") as container:
-            frames = _decode_wanted(container, set(indices), size_hw)
+        for index, frame in _decode_wanted(data, rows.keys()):
+            size_hw = size_hw or (frame.height, frame.width)
+            window = window or Window(0, 0, *size_hw)
+            if out is None:
+                out = np.empty((len(indices), window.height, window.width, 3), np.uint8)
+            if index in rows:
+                _scaler().rgb_into(out[rows.pop(index)], frame, size_hw, window)
     except av.FFmpegError as error:
         raise VideoError("decode_error", str(error)) from error
-    missing = sorted(set(indices) - frames.keys())
-    if missing:
-        raise VideoError("decode_error", f"frames {missing[:5]} are not in the file")
-    return np.stack([frames[i] for i in indices])
+    if rows:
+        raise VideoError("decode_error", f"frames {sorted(rows)[:5]} are not in the file")
+    for row, index in enumerate(indices):
+        if row != (first := indices.index(index)):
+            out[row] = out[first]
+    return out
 
 
-def _decode_wanted(
-    container: av.container.InputContainer, wanted: set[int], size_hw: tuple[int, int] | None
-) -> dict[int, np.ndarray]:
-    stream = container.streams.video[0]
-    context = stream.codec_context
-    context.thread_count, context.thread_type = 1, "NONE"
-    ticks = 1 / (stream.average_rate * stream.time_base)  # pts of frame i is i * ticks, exactly: constant rate from 0
-    wanted_pts = {int(i * ticks) for i in wanted}
-    height, width = size_hw or (context.height, context.width)
-    scaler, frames = Scaler(), {}
-    container.seek(min(wanted_pts), stream=stream)
-    for packet in container.demux(stream):
-        # Frames that no other frame refers to are never decoded unless asked for: bit-exact, and a quarter faster.
-        context.skip_frame = "DEFAULT" if packet.pts is None or packet.pts in wanted_pts else "NONREF"
-        for frame in packet.decode():
-            if frame.pts in wanted_pts:
-                frames[round(frame.pts / ticks)] = scaler.rgb(frame, height, width)
-        if len(frames) == len(wanted):
-            break
-    return frames
+Decoded = Iterator[tuple[int, av.VideoFrame]]
+"""(number, frame)."""
+
+
+def _decode_wanted(data: bytes, wanted: Collection[int]) -> Decoded:
+    """The frames asked for, in the order of the file; numbers that are not there are left out."""
+    table = read_table(data)
+    return _demux_wanted(data, set(wanted)) if table is None else _decode_by_table(data, table, set(wanted))
+
+
+def _decode_by_table(data: bytes, table: FrameTable, wanted: set[int]) -> Decoded:
+    """GOP by GOP, each up to the last frame that is wanted of it."""
+    for gop in sorted({table.gop_of(number) for number in wanted if 0 <= number < len(table.numbers)}):
+        places, decoder = table.gop(gop), _decoder(table.extradata)
+        unsent = wanted.intersection(range(places.start, places.stop))  # as GOPs are closed, these are its numbers too
+        columns = (table.offsets, table.sizes, table.numbers)
+        for offset, size, number in zip(
+            *(column[places.start : places.stop].tolist() for column in columns), strict=True
+        ):
+            packet = av.Packet(data[offset : offset + size])
+            packet.pts = number
+            frames = _send(decoder, packet, number in wanted)
+            unsent.discard(number)
+            if not unsent:  # what is still inside the decoder needs no further packets
+                frames += decoder.decode(None)
+            yield from ((frame.pts, frame) for frame in frames if frame.pts in wanted)
+            if not unsent:
+                break
+
+
+def _send(decoder: av.VideoCodecContext, packet: av.Packet, is_wanted: bool) -> list[av.VideoFrame]:
+    # Frames that no other frame refers to are never decoded unless asked for: bit-exact, and faster.
+    decoder.skip_frame = "DEFAULT" if is_wanted else "NONREF"
+    return decoder.decode(packet)
+
+
+def _decoder(extradata: bytes) -> av.VideoCodecContext:
+    """This thread's decoder for files that begin like this one, with nothing inside it."""
+    decoders = _of_thread("decoders", OrderedDict)
+    decoder = decoders.pop(extradata, None)
+    if decoder is None:
+        decoder = av.CodecContext.create("h264", "r")
+        decoder.extradata, decoder.thread_count, decoder.thread_type = extradata, 1, "NONE"
+    else:
+        decoder.flush_buffers()
+    decoders[extradata] = decoder
+    if len(decoders) > MAX_DECODERS:
+        decoders.popitem(last=False)
+    return decoder
+
+
+def _demux_wanted(data: bytes, wanted: set[int]) -> Decoded:
+    """For files that have no table: a demuxer seeks to the first one."""
+    with av.open(io.BytesIO(data), format="mp4") as container:
+        stream = container.streams.video[0]
+        context = stream.codec_context
+        context.thread_count, context.thread_type = 1, "NONE"
+        ticks = 1 / (
+            stream.average_rate * stream.time_base
+        )  # pts of frame i is i * ticks, exactly: constant rate from 0
+        numbers = {int(i * ticks): i for i in wanted}
+        container.seek(min(numbers), stream=stream)
+        for packet in container.demux(stream):
+            for frame in _send(context, packet, packet.pts is None or packet.pts in numbers):
+                if frame.pts in numbers:
+                    yield numbers.pop(frame.pts), frame
+            if not numbers:
+                return
+
+
+_local = threading.local()
+
+
+def _of_thread(name: str, make: Callable[[], T]) -> T:
+    """An object that each thread makes once; a new one for every clip would cost as much as a few frames."""
+    if not hasattr(_local, name):
+        setattr(_local, name, make())
+    return getattr(_local, name)
+
+
+def _scaler() -> Scaler:
+    return _of_thread("scaler", Scaler)
 
 
 def read_video(data: bytes, size_hw: tuple[int, int] | None = None, *, step: int = 1) -> np.ndarray:

@@ -3,6 +3,7 @@
 Whatever is random about a clip is a draw of (seed, position), so loader workers, processes and restarts cannot change it.
 """
 
+import math
 import os
 import signal
 import threading
@@ -13,12 +14,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from pipeline import video
 from pipeline.config import ClipConfig
 from pretrain import clips, draws, transforms
 from pretrain.order import SampleOrder
+from pretrain.reading import FrameReader
 from pretrain.samples import SampleError, Samples
 from pretrain.virtual_workers import VirtualWorkers
 
@@ -43,51 +44,6 @@ class Batch(NamedTuple):
     """Why samples that the order names were replaced by others: an entry for each of these clips."""
 
 
-class FrameReader:
-    """Frames of stored videos at a clip config's size; may keep whole decoded videos in memory.
-
-    The memory is filled once and not replaced: videos come in random order, all equally often, so no other choice of
-    what to keep hits more often.
-    """
-
-    def __init__(self, samples: Samples, clip: ClipConfig, cache_mb: int = 0) -> None:
-        self.samples, self.clip = samples, clip
-        self.cache: dict[int, np.ndarray] = {}
-        self.cache_room = cache_mb << 20
-
-    def read(self, sample: int, frames: list[int]) -> np.ndarray:
-        """uint8 [T, H, W, 3] of the frame numbers asked for; SampleError names a sample that cannot be read."""
-        if sample in self.cache:
-            return self.cache[sample][frames]
-        size_hw = self.frame_size(sample)
-        at = self.samples.columns
-        first, num_frames, in_file = (int(at[name][sample]) for name in ("first_frame", "num_frames", "stored_frames"))
-        try:
-            data = self.samples.read(sample)
-            if num_frames * size_hw[0] * size_hw[1] * 3 > self.cache_room:
-                return video.read_clip(data, [first + frame for frame in frames], size_hw)
-            whole = video.read_video(data, size_hw)
-            if len(whole) != in_file:
-                raise video.VideoError("decode_error", f"{len(whole)} frames, the index says {in_file}")
-            whole = whole[first : first + num_frames].copy() if num_frames < in_file else whole
-        except (video.VideoError, OSError) as error:
-            raise SampleError(f"cannot read {self.samples.describe(sample)}: {error}") from error
-        self.cache[sample] = whole
-        self.cache_room -= whole.nbytes
-        return whole[frames]
-
-    def frame_size(self, sample: int) -> tuple[int, int]:
-        """Height and width that the frames of a video are scaled to."""
-        if not self.clip.short_edge:
-            return self.clip.size_hw
-        at = self.samples.columns
-        return video.short_side_size(int(at["height"][sample]), int(at["width"][sample]), self.clip.size_hw[0])
-
-    def frame_step(self, sample: int) -> float:
-        """Stored frames between two frames of a clip."""
-        return clips.frame_step(self.clip.stride, self.clip.fps, float(self.samples.columns["fps"][sample]))
-
-
 class TrainingClips(Dataset):
     """Map-style: position → clip; its start, crop and label are draws of (seed, position).
 
@@ -96,6 +52,7 @@ class TrainingClips(Dataset):
         cache_mb: memory for decoded videos.
         shuffle_shards: shards that are shuffled together, 0 for all.
         replace: another sample takes the place of one that cannot be read; without it SampleError is raised.
+        reader: of the same samples and clips, where several share one, or it is to be more than the plain one.
     """
 
     def __init__(
@@ -106,59 +63,73 @@ class TrainingClips(Dataset):
         cache_mb: int = 0,
         shuffle_shards: int = 0,
         replace: bool = False,
+        reader: FrameReader | None = None,
     ) -> None:
         self.samples, self.clip, self.seed = samples, clip, seed
         self.order = SampleOrder(samples.columns["weight"], seed, samples.columns["shard"], shuffle_shards)
-        self.reader = FrameReader(samples, clip, cache_mb)
+        self.reader = reader or FrameReader(samples, clip, cache_mb)
         self.replaces = replace
 
     def __getitem__(self, position: int) -> tuple[np.ndarray, int]:
         """(uint8 [T, crop_px, crop_px, 3], label id)."""
-        return self.read(position)[1:3]
+        side = self.clip.crop_px
+        pixels = np.empty((self.clip.length, side, side, 3), np.uint8)
+        _, label, _ = self.read(position, pixels)
+        return pixels, label
 
     def __getitems__(self, positions: list[int]) -> Batch:
-        """A microbatch, filled in place."""
+        """A microbatch, filled in place; in a loader process, in memory that the training process sees too."""
         side = self.clip.crop_px
-        pixels = np.empty((len(positions), self.clip.length, side, side, 3), np.uint8)
-        labels, samples, replaced = np.empty(len(positions), np.int64), [], []
-        for row, position in enumerate(positions):
-            sample, pixels[row], labels[row], errors = self.read(position)
+        pixels = _shareable((len(positions), self.clip.length, side, side, 3))
+        labels, samples, replaced = [], [], []
+        for clip_THWC, position in zip(pixels.numpy(), positions, strict=True):
+            sample, label, errors = self.read(position, clip_THWC)
+            labels.append(label)
             samples.append(sample)
             replaced += errors[:1]
-        return Batch(torch.from_numpy(pixels), torch.from_numpy(labels), torch.tensor(positions), samples, replaced)
+        return Batch(pixels, torch.tensor(labels), torch.tensor(positions), samples, replaced)
 
-    def read(self, position: int) -> tuple[int, np.ndarray, int, list[str]]:
-        """The sample at a position, its clip, its label, and the messages of samples that could not be read instead.
+    def read(self, position: int, out: np.ndarray) -> tuple[int, int, list[str]]:
+        """Write a clip to `out`, uint8 [T, crop_px, crop_px, 3].
 
         A replacement is a function of the position and of which samples are unreadable, nothing else.
 
+        Returns: its sample, its label, and the messages of samples that could not be read instead.
         Raises: SampleError for a sample that cannot be read, or for one and all that were drawn in its place.
         """
         errors: list[SampleError] = []
         for attempt in range(ATTEMPTS if self.replaces else 1):
             sample = self.order.instead(position, attempt) if attempt else self.order(position)
+            window = transforms.random_window(self.reader.frame_size(sample), self.clip.crop_px, self.seed, position)
             try:
-                frames = self.reader.read(sample, self.frame_numbers(sample, position))
+                self.reader.read(sample, self.frame_numbers(sample, position), window, out, position)
             except SampleError as error:
                 errors.append(error)
             else:
-                crop = transforms.random_crop(frames, self.clip.crop_px, self.seed, position)
-                return sample, crop, self.label(sample, position), [str(error) for error in errors]
+                return sample, self.label(sample, position), [str(error) for error in errors]
         if self.replaces:
             raise SampleError(f"{errors[0]}; nor can the {ATTEMPTS - 1} that were drawn in its place")
         raise errors[0]
 
     def frame_numbers(self, sample: int, position: int) -> list[int]:
         """Temporal jitter: the clip starts anywhere it fits."""
-        step, num_frames = self.reader.frame_step(sample), int(self.samples.columns["num_frames"][sample])
-        u = float(draws.uniform(self.seed, "clip start", position))
+        step, num_frames = self.reader.frame_step(sample), self.samples.columns["num_frames"].item(sample)
+        u = draws.uniform_at(self.seed, "clip start", position)
         start = clips.random_start(u, num_frames, self.clip.length, step)
         return clips.clip_frames(start, self.clip.length, step, num_frames)
 
     def label(self, sample: int, position: int) -> int:
         """One of the video's labels, all equally likely."""
         choices = self.samples.labels_of(sample)
-        return int(choices[draws.below(len(choices), self.seed, "label", position)])
+        return int(choices[draws.below_at(len(choices), self.seed, "label", position)])
+
+
+def _shareable(shape: tuple[int, ...]) -> Tensor:
+    """uint8, not initialised; in shared memory when this is a loader process, whose batches are not copied then."""
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=torch.uint8)
+    storage = torch.UntypedStorage._new_shared(math.prod(shape))
+    return torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
 
 
 class MicrobatchSampler(Sampler):

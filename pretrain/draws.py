@@ -6,10 +6,11 @@ restarts. The hash is SplitMix64's output function; `purpose` keeps draws for di
 
 import functools
 import hashlib
+import math
 
 import numpy as np
 
-GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+GOLDEN = 0x9E3779B97F4A7C15
 MASK = (1 << 64) - 1
 
 
@@ -23,7 +24,7 @@ def bits(seed: int, purpose: str, positions: np.ndarray) -> np.ndarray:
     """uint64 random bits, one for each non-negative position (int64 or uint64, any shape)."""
     state = np.asarray(positions).astype(np.uint64)
     with np.errstate(over="ignore"):
-        state = (state + np.uint64(1)) * GOLDEN + np.uint64(stream_key(seed, purpose))
+        state = (state + np.uint64(1)) * np.uint64(GOLDEN) + np.uint64(stream_key(seed, purpose))
         state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return state ^ (state >> np.uint64(31))
@@ -37,6 +38,19 @@ def uniform(seed: int, purpose: str, positions: np.ndarray) -> np.ndarray:
 def below(bounds: np.ndarray | int, seed: int, purpose: str, positions: np.ndarray) -> np.ndarray:
     """int64 in [0, bound), one for each position."""
     return np.floor(uniform(seed, purpose, positions) * bounds).astype(np.int64)
+
+
+def uniform_at(seed: int, purpose: str, position: int) -> float:
+    """`uniform` of one position, in a twentieth of the time that NumPy needs for one number."""
+    state = ((position + 1) * GOLDEN + stream_key(seed, purpose)) & MASK
+    state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & MASK
+    return ((state ^ (state >> 31)) >> 11) * 2.0**-53
+
+
+def below_at(bound: int, seed: int, purpose: str, position: int) -> int:
+    """`below` of one position."""
+    return math.floor(uniform_at(seed, purpose, position) * bound)
 
 
 class Permutation:

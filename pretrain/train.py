@@ -31,6 +31,7 @@ from pretrain.models.padding import pad_channels
 from pretrain.models.start import Origin, started
 from pretrain.prefetch import on_device
 from pretrain.provenance import device_name, provenance
+from pretrain.reading import open_reader
 from pretrain.replaced import ReplacedClips
 from pretrain.reporter import Reporter
 from pretrain.samples import Samples, open_samples
@@ -48,8 +49,9 @@ def train(config: PretrainConfig) -> None:
         recipe, files = config.recipe, artifacts.run_files(config.root, config.run)
         workers = VirtualWorkers(recipe.virtual_workers, recipe.batch_per_gpu, world.rank, world.size)
         samples = open_samples(
-            artifacts.dataset_files(config.root, config.dataset),
+            artifacts.dataset_files(config.data_root or config.root, config.dataset),
             f"run `tagreel build --dataset {config.dataset}` first",
+            config.shard_cache,
         )
         torch.manual_seed(recipe.seed)
         model, origin = started(config.model, samples.num_labels)
@@ -71,9 +73,9 @@ def train(config: PretrainConfig) -> None:
             samples,
             config.clip,
             recipe.seed,
-            config.cache_mb,
             shuffle_shards=recipe.shuffle_shards,
             replace=config.on_unreadable == "replace",
+            reader=open_reader(samples, config),
         )
         sampler = MicrobatchSampler(workers, clips_seen // workers.global_batch, num_steps(recipe))
         loader = microbatches(clips, sampler, config.loader_workers, pin=world.device.type == "cuda")

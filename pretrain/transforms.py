@@ -11,23 +11,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.video import Window
 from pretrain import draws
 
 MEAN_RGB = (0.43216, 0.394666, 0.37645)
 STD_RGB = (0.22803, 0.22145, 0.216989)
 
 
-def random_crop(frames_THWC: np.ndarray, crop_px: int, seed: int, position: int) -> np.ndarray:
-    """One window for all frames of a clip, uniform over the places where it fits: a view, uint8 [T, crop, crop, 3]."""
-    room_y, room_x = _room(frames_THWC, crop_px)
-    top = int(draws.below(room_y + 1, seed, "crop top", position))
-    left = int(draws.below(room_x + 1, seed, "crop left", position))
-    return frames_THWC[:, top : top + crop_px, left : left + crop_px]
+def random_window(size_hw: tuple[int, int], crop_px: int, seed: int, position: int) -> Window:
+    """One square for all frames of a clip of `size_hw`, uniform over the places where it fits."""
+    room_y, room_x = _room(size_hw, crop_px)
+    top = draws.below_at(room_y + 1, seed, "crop top", position)
+    return Window(top, draws.below_at(room_x + 1, seed, "crop left", position), crop_px, crop_px)
 
 
 def centre_crop(frames_THWC: np.ndarray, crop_px: int) -> np.ndarray:
     """The central window: a view, uint8 [T, crop, crop, 3]."""
-    room_y, room_x = _room(frames_THWC, crop_px)
+    room_y, room_x = _room(frames_THWC.shape[1:3], crop_px)
     return frames_THWC[:, room_y // 2 : room_y // 2 + crop_px, room_x // 2 : room_x // 2 + crop_px]
 
 
@@ -55,9 +55,9 @@ def _moved(tensor: Tensor, device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
-def _room(frames_THWC: np.ndarray, crop_px: int) -> tuple[int, int]:
+def _room(size_hw: tuple[int, int], crop_px: int) -> tuple[int, int]:
     """Pixels of freedom of a window, down and across."""
-    height, width = frames_THWC.shape[1:3]
+    height, width = size_hw
     if min(height, width) < crop_px:
         raise ValueError(f"frames of {height}×{width} pixels are smaller than a crop of {crop_px}")
     return height - crop_px, width - crop_px

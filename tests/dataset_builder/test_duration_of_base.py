@@ -8,7 +8,8 @@ import pytest
 from dataset_builder.build import build
 from pipeline import artifacts, storage
 from pipeline.config import ClipConfig, SamplingConfig
-from pretrain.data import FrameReader, TrainingClips
+from pretrain.data import TrainingClips
+from pretrain.reading import FrameReader
 from pretrain.samples import open_samples
 from tests.dataset_builder.small_world import SEED_LABELS, build_config, files_in, write_mp4, write_posts
 

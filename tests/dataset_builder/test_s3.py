@@ -11,7 +11,8 @@ import pytest
 
 from dataset_builder.build import build
 from dataset_builder.tar import TarWriter
-from pipeline import storage
+from pipeline import shard_cache, storage
+from pipeline.shard_cache import ShardCache, Whole
 from pipeline.storage import StorageError
 from tests.dataset_builder.small_world import build_config, files_in, make_world
 
@@ -87,6 +88,18 @@ def test_a_tar_goes_up_in_parts_and_is_read_by_range(bucket, monkeypatch):
     assert hashlib.sha256(storage.read_bytes(f"{bucket}/x.tar")).hexdigest() == tar.sha256
     with pytest.raises(StorageError, match="ends early"):
         storage.read_range(f"{bucket}/x.tar", tar.size - 10, 100)
+
+
+def test_a_copy_of_a_shard_is_made_by_range_requests_alone_and_read_without_any(bucket, monkeypatch, tmp_path):
+    data = np.random.default_rng(0).bytes(3 << 20)
+    storage.write_bytes(f"{bucket}/x.tar", data)
+    monkeypatch.setattr(shard_cache, "CHUNK", 1 << 20)
+    calls = record_calls(monkeypatch)
+    cache = ShardCache(str(tmp_path / "cache"), 10 << 20)
+    whole = Whole(len(data), hashlib.sha256(data).hexdigest())
+    for offset in (0, 12345, 2 << 20):
+        assert cache.read_range(f"{bucket}/x.tar", offset, 1000, whole) == data[offset : offset + 1000]
+    assert calls == ["get_object"] * 3
 
 
 def record_calls(monkeypatch) -> list[str]:

@@ -3,6 +3,7 @@
 import io
 import shutil
 import tarfile
+import zlib
 from pathlib import Path
 
 import av
@@ -40,9 +41,9 @@ def add_video(tar: tarfile.TarFile, key: str, label: int, number: int, fault: st
     data = b"\0" * 500 if fault == GARBAGE else coloured_video(label, number)
     member = tarfile.TarInfo(f"{key}.mp4")
     member.size = len(data)
-    place = {"video_offset": tar.offset + 512, "video_size": len(data), "num_frames": 6 + number % 10}
+    place = {"video_offset": tar.offset + 512, "video_size": len(data), "video_crc32": zlib.crc32(data)}
     tar.addfile(member, io.BytesIO(data))
-    return {**row, **place, "fps": 16.0, "width": 48, "height": 40, "duration_s": 1.0}
+    return {**row, **place, "num_frames": 6 + number % 10, "fps": 16.0, "width": 48, "height": 40, "duration_s": 1.0}
 
 
 def write_split(root: Path, part: str, per_label: int, faults: dict[int, str] | None = None) -> None:

@@ -14,9 +14,9 @@ from finetune import evaluate
 from finetune.data import open_split, read_ahead
 from pipeline import video
 from pipeline.config import TransferConfig
-from pretrain.data import FrameReader
 from pretrain.distributed import World
 from pretrain.models import build_model
+from pretrain.reading import FrameReader
 from pretrain.transforms import MEAN_RGB, STD_RGB
 
 
@@ -55,7 +55,7 @@ def test_score_is_the_mean_of_the_softmax_over_clips_and_positions(config):
 def test_each_video_is_decoded_once(config, monkeypatch):
     reads = []
 
-    def read_clip(data: bytes, frames: list[int], size_hw: tuple[int, int]) -> np.ndarray:
+    def read_clip(data: bytes, frames: list[int], size_hw: tuple[int, int], *_: None) -> np.ndarray:
         reads.append(frames)
         return np.zeros((len(frames), *size_hw, 3), np.uint8)
 

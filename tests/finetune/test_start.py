@@ -17,9 +17,9 @@ from finetune.transfer import transfer
 from pipeline import artifacts, storage
 from pipeline.config import ClipConfig, ConfigError, ModelConfig
 from pretrain import card, checkpoint
-from pretrain.data import FrameReader
 from pretrain.distributed import World
 from pretrain.models import build_model, weights
+from pretrain.reading import FrameReader
 
 NAMES = ["yellow", "Green", "red", "blue"]
 

@@ -77,7 +77,7 @@ def test_metrics_can_be_computed_again_from_the_predictions(config):
 def test_the_test_split_is_read_after_the_last_training_step(config, monkeypatch):
     events = []
     read, train_at = Samples.read, full_ft.train_at
-    monkeypatch.setattr(Samples, "read", lambda self, sample: events.append(self.name) or read(self, sample))
+    monkeypatch.setattr(Samples, "read", lambda self, sample, **options: events.append(self.name) or read(self, sample))
 
     def train(*arguments):
         trained = train_at(*arguments)

@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import io
 import tarfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -72,6 +73,7 @@ def add_video(tar: tarfile.TarFile, number: int, key: str) -> dict:
         **row,
         "video_offset": offset,
         "video_size": len(data),
+        "video_crc32": zlib.crc32(data),
         "num_frames": num_frames,
         "fps": 16.0,
         "width": 48,

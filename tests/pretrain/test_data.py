@@ -12,7 +12,8 @@ import torch
 
 from pipeline import artifacts, video
 from pipeline.config import ClipConfig
-from pretrain.data import ATTEMPTS, UNREADABLE, FrameReader, MicrobatchSampler, TrainingClips, microbatches
+from pretrain.data import ATTEMPTS, UNREADABLE, MicrobatchSampler, TrainingClips, microbatches
+from pretrain.reading import FrameReader
 from pretrain.samples import SampleError, open_samples
 from pretrain.virtual_workers import VirtualWorkers
 
@@ -152,8 +153,9 @@ def test_a_replacement_is_readable_counted_and_the_only_change(samples, some_unr
 def test_replacements_come_from_the_shards_that_are_at_hand(samples, some_unreadable):
     clips = TrainingClips(some_unreadable, CLIP, 3, shuffle_shards=1, replace=True)
     shards = samples.columns["shard"]
+    pixels = np.empty((4, 32, 32, 3), np.uint8)
     for position in range(2 * len(samples)):
-        assert shards[clips.read(position)[0]] == shards[clips.order(position)]
+        assert shards[clips.read(position, pixels)[0]] == shards[clips.order(position)]
 
 
 def test_a_shard_without_one_readable_sample_stops_after_a_bounded_number_of_tries(samples):

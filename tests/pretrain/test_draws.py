@@ -32,6 +32,15 @@ def test_below_takes_a_bound_for_each_position():
     assert [set(values[i::3].tolist()) for i in range(3)] == [{0}, {0, 1}, {0, 1, 2}]
 
 
+def test_draws_of_one_position_are_those_of_arrays():
+    positions = [0, 1, 12345, 489_999_999, 2**53 + 1]
+    for seed, purpose in ((0, "label"), (7, "crop top")):
+        expected = draws.uniform(seed, purpose, np.array(positions))
+        assert [draws.uniform_at(seed, purpose, position) for position in positions] == expected.tolist()
+        bounds = draws.below(10_007, seed, purpose, np.array(positions)).tolist()
+        assert [draws.below_at(10_007, seed, purpose, position) for position in positions] == bounds
+
+
 @pytest.mark.parametrize("size", [1, 2, 3, 10, 64, 1000, 4097])
 def test_permutations_are_permutations(size):
     permutation = draws.Permutation(size, 0, "pass 0")

@@ -1,8 +1,10 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 
-from pretrain.transforms import centre_crop, normalise, random_crop, random_flip
+from pretrain.transforms import centre_crop, normalise, random_flip, random_window
 
 FRAMES = np.arange(2 * 6 * 9 * 3, dtype=np.uint8).reshape(2, 6, 9, 3)
 
@@ -20,18 +22,14 @@ def test_normalise_gives_channels_first_in_channels_last_memory():
     assert x.is_contiguous(memory_format=torch.channels_last_3d)
 
 
-def test_a_random_crop_is_one_window_for_all_frames():
-    crop = random_crop(FRAMES, 4, seed=1, position=17)
-    places = [(y, x) for y in range(3) for x in range(6) if np.array_equal(FRAMES[:, y : y + 4, x : x + 4], crop)]
-    assert len(places) == 1
-
-
-def test_random_crops_reach_every_place_evenly_and_depend_on_position_alone():
-    corners = [int(random_crop(FRAMES, 4, 1, position)[0, 0, 0, 0]) for position in range(3600)]
-    counts = np.unique(corners, return_counts=True)[1]
-    assert len(counts) == 3 * 6
-    assert ((counts - 200) ** 2 / 200).sum() < 40.8  # 99.9 % point of chi-square with 17 degrees of freedom
-    assert np.array_equal(random_crop(FRAMES, 4, 1, 5), random_crop(FRAMES, 4, 1, 5))
+def test_random_windows_reach_every_place_evenly_and_depend_on_position_alone():
+    windows = [random_window((6, 9), 4, 1, position) for position in range(3600)]
+    assert {(window.height, window.width) for window in windows} == {(4, 4)}
+    counts = Counter((window.top, window.left) for window in windows)
+    assert counts.keys() == {(top, left) for top in range(3) for left in range(6)}
+    chi2 = sum((count - 200) ** 2 / 200 for count in counts.values())
+    assert chi2 < 40.8  # 99.9 % point of chi-square with 17 degrees of freedom
+    assert random_window((6, 9), 4, 1, 5) == windows[5]
 
 
 def test_half_of_the_clips_are_mirrored():
