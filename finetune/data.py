@@ -1,4 +1,4 @@
-"""A target split as training and evaluation need it: one label a video, undecodable ones by reason, reading ahead.
+"""A target split as training and evaluation need it: labels, undecodable videos by reason, reading ahead.
 
 N videos, K labels. The table of videos and the frame reader are pretraining's.
 """
@@ -22,6 +22,7 @@ from pretrain.distributed import available_cores
 from pretrain.samples import Samples, open_samples
 
 MAX_READING_THREADS = 16
+PARTS = ("train", "test")
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
 
@@ -32,7 +33,7 @@ class Split:
 
     samples: Samples
     labels: np.ndarray
-    """int64 [N], the one label of each stored video."""
+    """int64 [N], the one label of each stored video; or bool [N, K], which labels each has (multi-label)."""
     undecodable: dict[str, int]
     """Videos of the user's table that are not stored, by reason."""
     groups: list[str | None] | None = None
@@ -44,22 +45,63 @@ class Split:
         return self.samples.total
 
     @property
+    def multi_label(self) -> bool:
+        return self.labels.ndim == 2
+
+    @property
+    def strata(self) -> list[int]:
+        """[N], the label under which a video is held out or drawn: its own or, of several, the one that fewest videos have;
+        K for a video without any."""
+        if not self.multi_label:
+            return self.labels.tolist()
+        num_videos, num_labels = self.labels.shape
+        own_sizes = np.where(self.labels, self.labels.sum(axis=0), num_videos + 1)
+        return np.where(self.labels.any(axis=1), own_sizes.argmin(axis=1), num_labels).tolist()
+
+    @property
     def digest(self) -> str:
         return self.samples.digests["dataset"]
 
 
 def open_split(root: str, target: str, part: str) -> Split:
-    """`part` is "train" or "test". Raises ConfigError for a target that is missing, unfinished or multi-label."""
+    """`part` is "train" or "test". Raises ConfigError for a target that is missing or unfinished, and for a video without a
+    label where that cannot be: in training, and in a target of one label a video."""
     files = artifacts.target_files(root, target, part)
     samples = open_samples(files, f"run `tagreel target --target {target}` first")
+    multi_label = is_multi_label(root, target)
     num_labels = np.diff(samples.label_offsets)
-    if (num_labels != 1).any():
-        first = int(np.flatnonzero(num_labels != 1)[0])
+    is_wrong = num_labels < (part == "train") if multi_label else num_labels != 1
+    if is_wrong.any():
+        first = int(np.flatnonzero(is_wrong)[0])
         raise ConfigError(
-            f"video '{samples.key(first)}' of target '{target}' has {num_labels[first]} labels; a target needs exactly one "
-            "label a video"
+            f"video '{samples.key(first)}' of target '{target}' ({part}) has {num_labels[first]} labels; it needs "
+            f"{'at least' if multi_label else 'exactly'} one: make the target again"
         )
-    return Split(samples, samples.label_ids.astype(np.int64), _undecodable(samples), groups_of(files, samples))
+    return Split(samples, _labels(samples, multi_label), _undecodable(samples), groups_of(files, samples))
+
+
+def is_multi_label(root: str, target: str) -> bool:
+    """Do videos of a target have several labels? As its markers say; where they do not, if any video of any part has not
+    exactly one."""
+    return any(_is_multi_label(artifacts.target_files(root, target, part)) for part in PARTS)
+
+
+def _is_multi_label(files: DatasetFiles) -> bool:
+    if not storage.exists(files.marker):
+        return False
+    marker = storage.read_json(files.marker)
+    if "multi_label" in marker:
+        return bool(marker["multi_label"])
+    label_ids = storage.read_parquet_parts(files.manifest, ["label_ids"])["label_ids"]
+    return bool(pc.any(pc.not_equal(pc.list_value_length(label_ids), 1)).as_py())
+
+
+def _labels(samples: Samples, multi_label: bool) -> np.ndarray:
+    if not multi_label:
+        return samples.label_ids.astype(np.int64)
+    labels_NK = np.zeros((len(samples), samples.num_labels), dtype=bool)
+    labels_NK[np.repeat(np.arange(len(samples)), np.diff(samples.label_offsets)), samples.label_ids] = True
+    return labels_NK
 
 
 def groups_of(files: DatasetFiles, samples: Samples) -> list[str | None] | None:

@@ -15,6 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from finetune.data import read_ahead
+from finetune.losses import probabilities
 from pipeline import progress
 from pretrain import clips as clip_frames
 from pretrain.distributed import World
@@ -45,15 +46,16 @@ def video_scores(
     num_clips: int,
     world: World,
     precision: str = "fp32",
+    multi_label: bool = False,
 ) -> Outputs:
-    """Class probabilities of each video, float32 [N, K]: mean over its clips of the softmax.
+    """Probabilities of each video, float32 [N, K]: mean over its clips of the softmax; where `multi_label`, of the sigmoids.
 
-    The network is fully convolutional: at crops beyond the head's 7×7 map the softmax is also averaged over positions;
+    The network is fully convolutional: at crops beyond the head's 7×7 map they are also averaged over positions;
     at 112×112 this is the plain head.
     """
 
     def score(clips_BCTHW: Tensor) -> Tensor:
-        return model.forward_grid(clips_BCTHW).float().softmax(dim=1).mean(dim=(0, 2, 3))
+        return probabilities(model.forward_grid(clips_BCTHW).float(), multi_label).mean(dim=(0, 2, 3))
 
     return for_each_video(score, model, reader, samples, num_clips, world, precision)
 

@@ -28,7 +28,7 @@ from pretrain.reading import FrameReader
 def fit(config: TransferConfig, model: VideoResNet, train: Split, reader: FrameReader, world: World) -> Fitted:
     """Search the penalty on held-out training videos, then fit on all; the model's final layer becomes the regression."""
     features_NCD = training_features(config, model, train, reader, world)
-    mask = held_out(train.samples.keys.to_pylist(), train.labels.tolist(), config.held_out, config.seed, train.groups)
+    mask = held_out(train.samples.keys.to_pylist(), train.strata, config.held_out, config.seed, train.groups)
 
     def scores_with(l2: float) -> np.ndarray:
         solved = regress(features_NCD[~mask], train.labels[~mask], train.samples.num_labels, l2, world)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from finetune import evaluate
+from finetune import evaluate, losses
 from finetune.data import Split, read_ahead, subset
 from finetune.pass_log import PassLog
 from finetune.search import Fitted, held_out, search
@@ -77,7 +77,7 @@ def fit(
 
     Every trial starts from `new_model(config.seed)`, the same weights each time; those that are finished are remembered.
     """
-    mask = held_out(train.samples.keys.to_pylist(), train.labels.tolist(), config.held_out, config.seed, train.groups)
+    mask = held_out(train.samples.keys.to_pylist(), train.strata, config.held_out, config.seed, train.groups)
     left_out = np.flatnonzero(mask).tolist()
 
     def scores_with(rate: float) -> np.ndarray:
@@ -85,7 +85,7 @@ def fit(
             model, _ = train_at(rate, config, new_model, train, ~mask, reader, world, config.seed, unfinished)
         except NonFiniteStepError:
             return np.full((len(left_out), train.samples.num_labels), np.nan)
-        return _scores(config, model, left_out, reader, world)
+        return _scores(config, model, left_out, reader, world, train.multi_label)
 
     chosen, trials = search("learning rate", config.learning_rates, train.labels[mask], scores_with, unfinished)
     everything = np.ones(len(train.samples), dtype=bool)
@@ -116,12 +116,14 @@ def train_at(
         SystemExit: told to stop; a checkpoint was written.
     """
     num_videos, workers = int(mask.sum()), share_batch(config, world)
-    engine = Engine(new_model(seed), world, weight_decay=config.weight_decay, precision=config.precision)
+    loss = losses.training_loss(train.multi_label)
+    engine = Engine(new_model(seed), world, weight_decay=config.weight_decay, precision=config.precision, loss=loss)
     training = unfinished.training(f"{rate:g} on {num_videos} videos, seed {seed}", engine, config.batch)
     # The reader is shared, so that what it keeps in memory serves every training.
     clips = TrainingClips(subset(train.samples, mask), reader.clip, seed, reader=reader)
     steps = num_steps(num_videos, config)
     batches = _batches(clips, MicrobatchSampler(workers, training.steps, steps), config.loader_workers, world)
+    batches = losses.with_all_labels(batches, train.labels)
     path = unfinished.files.metrics if world.is_first else None
     about = {"peak_rate": rate, "videos": num_videos, "seed": seed}
     with PassLog(path, about, training.state) as log, StopRequest() as stop:
@@ -137,7 +139,8 @@ def train_at(
             training.save(steps, log.state)  # what follows is a test, which may be interrupted too
     if stop.asked:  # during the last step
         raise SystemExit(EXIT_INTERRUPTED)
-    return engine.model, {"steps": steps, "videos": num_videos, "loss": log.loss, "accuracy": log.accuracy}
+    accuracy = None if train.multi_label else log.accuracy
+    return engine.model, {"steps": steps, "videos": num_videos, "loss": log.loss, "accuracy": accuracy}
 
 
 def _batches(clips: TrainingClips, sampler: MicrobatchSampler, loader_workers: int, world: World) -> Iterator[Batch]:
@@ -158,10 +161,15 @@ def _interrupted(training: Training, steps: int, log: PassLog) -> SystemExit:
 
 
 def _scores(
-    config: TransferConfig, model: VideoResNet, left_out: list[int], reader: FrameReader, world: World
+    config: TransferConfig,
+    model: VideoResNet,
+    left_out: list[int],
+    reader: FrameReader,
+    world: World,
+    multi_label: bool,
 ) -> np.ndarray:
     """Probabilities of held-out videos, float32 [N, K]; a stored video that cannot be read scores NaN: it is wrong."""
-    outputs = evaluate.video_scores(model, reader, left_out, config.num_clips, world, config.precision)
+    outputs = evaluate.video_scores(model, reader, left_out, config.num_clips, world, config.precision, multi_label)
     scores = np.full((len(left_out), model.fc.out_features), np.nan, np.float32)
     scores[np.isin(left_out, outputs.samples)] = outputs.values
     return scores

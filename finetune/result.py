@@ -17,6 +17,7 @@ import pyarrow as pa
 import torch
 
 from finetune import metrics
+from finetune.comparison import label_array
 from finetune.data import Split
 from finetune.evaluate import Outputs
 from finetune.search import Fitted
@@ -54,19 +55,21 @@ def predictions(test: Split, outputs: Outputs, seed: int) -> pa.Table:
         {
             "key": [test.samples.key(sample) for sample, _, _ in rows],
             "seed": [seed] * len(rows),
-            "label": [int(test.labels[sample]) for sample, _, _ in rows],
+            "labels": pa.array(
+                [test.samples.labels_of(sample).tolist() for sample, _, _ in rows], pa.list_(pa.int32())
+            ),
             "scores": pa.array([scores for _, scores, _ in rows], pa.list_(pa.float32())),
             "reason": pa.array([reason for _, _, reason in rows], pa.string()),
         }
     )
 
 
-def scored(table: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Scores float32 [N, K] and labels int64 [N] of the rows that have scores."""
+def scored(table: pa.Table, multi_label: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Scores float32 [N, K] and labels int64 [N], or where `multi_label` bool [N, K], of the rows that have scores."""
     table = table.filter(table["scores"].is_valid())
     scores = table["scores"].combine_chunks()
     values = scores.flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1)
-    return values, table["label"].to_numpy().astype(np.int64)
+    return values, label_array(table["labels"].to_pylist(), values.shape[1], multi_label)
 
 
 def write(
@@ -89,7 +92,8 @@ def write(
     if not num_scored:
         raise ConfigError(f"none of the {test.total} test videos could be decoded: {dict(undecodable)}")
     storage.write_parquet(files.predictions, pa.concat_tables(tables), artifacts.PREDICTIONS)
-    measured = [metrics.summarise(*scored(table), list(labels)) for table in tables]
+    results = [scored(table, test.multi_label) for table in tables]
+    measured = [metrics.summarise(*each, list(labels)) for each in results]
     summary = over_trainings(measured) | {"num_undecodable": undecodable.total()}
     counts = {"test_videos": {"attempted": test.total, "scored": num_scored, "undecodable": dict(undecodable)}}
     if train is not None:
@@ -108,6 +112,7 @@ def write(
         chosen=accounts[0]["chosen"],
         training=accounts[0]["training"],
         labels=list(labels),
+        most_confused=[] if test.multi_label else confusions(results, list(labels)),
         start=start.description,
         remarks=list(start.remarks),
         model={"name": start.model.name, "width": start.model.width},
@@ -119,27 +124,31 @@ def write(
         seconds={name: sum(account["seconds"][name] for account in accounts) for name in accounts[0]["seconds"]},
         command=command_line("transfer", config),
     )
-    low, high = summary["top1_interval"]
-    progress.say(
-        f"transfer: top-1 {summary['top1']:.1%} ({low:.1%} to {high:.1%}), top-5 {summary['top5']:.1%}, "
-        f"mean class accuracy {summary['mean_class_accuracy']:.1%}; {files.marker}"
-    )
+    progress.say(f"transfer: {metrics.sentence(summary)}; {files.marker}")
+
+
+def confusions(results: list[tuple[np.ndarray, np.ndarray]], names: list[str]) -> list[dict[str, Any]]:
+    """The most confused pairs of labels over the videos of all trainings together."""
+    scores, labels = (np.concatenate(arrays) for arrays in zip(*results, strict=True))
+    return [pair._asdict() for pair in metrics.most_confused(scores, labels, names)]
 
 
 def over_trainings(measured: list[dict[str, Any]]) -> dict[str, Any]:
-    """The metrics of one training, or their means over several; `interval_of` says what `top1_interval` is.
+    """The metrics of one training, or their means over several; `interval_of` says what the headline's interval is.
 
     The interval over trainings tells how far other trainings would be from their mean on the same test videos; two
     trainings are too few for one.
     """
     if len(measured) == 1:
         return {**measured[0], "interval_of": OVER_VIDEOS}
-    found = estimate([each["top1"] for each in measured], [tuple(each["top1_interval"]) for each in measured])
+    headlines = [each["headline"] for each in measured]
+    found = estimate([each["value"] for each in headlines], [tuple(each["interval"]) for each in headlines])
     means = {name: _mean([each[name] for each in measured]) for name in measured[0]}
     return {
         **means,
-        "top1_interval": list(found.interval),
-        "top1_sd": found.sd,
+        "headline": {**means["headline"], "interval": list(found.interval)},
+        f"{means['headline']['name']}_interval": list(found.interval),
+        f"{means['headline']['name']}_sd": found.sd,
         "interval_of": OVER_TRAININGS if len(measured) >= MIN_SEEDS else OVER_VIDEOS_MEAN,
     }
 

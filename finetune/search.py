@@ -1,7 +1,8 @@
 """Hyper-parameters chosen on training videos held out at random; the test split has no part in it (paper, Section 4).
 
 N videos, K labels. A grid, one share of videos held out, and one rule for ties: with a target of sixty videos a tenth is
-six, so equal accuracies are common and the cross-entropy on the same videos decides.
+six, so equal accuracies are common and the loss on the same videos decides. Values are judged by what the target is judged by:
+top-1 accuracy, or the mean average precision where videos have several labels.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from finetune.metrics import top_k_correct
+from finetune import metrics
+from finetune.losses import log_loss
 from pipeline.config import ConfigError
 from pipeline.progress import say
 from pretrain.models import VideoResNet
@@ -28,9 +30,9 @@ class Trial:
 
     value: float
     score: float
-    """Top-1 accuracy."""
+    """The headline metric (`metrics.headline`)."""
     loss: float
-    """Mean cross-entropy of the videos' averaged probabilities."""
+    """Mean over videos of the loss of their averaged probabilities (`losses.log_loss`)."""
 
 
 class Remembered(Protocol):
@@ -113,12 +115,12 @@ def search(
     scores_with: Callable[[float], np.ndarray],
     remembered: Remembered | None = None,
 ) -> tuple[float, list[Trial]]:
-    """Try every value; the highest held-out accuracy wins, ties go to the lower loss, then to the earlier value.
+    """Try every value; the highest held-out headline metric wins, ties go to the lower loss, then to the earlier value.
 
     Args:
         name: of the hyper-parameter, for the screen.
         values: the grid; a single value is taken as it is, without a trial.
-        labels: int [N], of the held-out videos.
+        labels: int [N] or bool [N, K], of the held-out videos.
         scores_with: value → probabilities of the held-out videos, float [N, K], from training on the others.
         remembered: trials that need not be made again; new ones are added.
 
@@ -133,7 +135,9 @@ def search(
             "no label has two training videos (or groups of them), so none can be held out: give a single value of "
             f"'{name}'"
         )
-    trials = []
+    if labels.ndim == 2 and not labels.any():
+        raise ConfigError(f"no held-out video has a label: raise held_out, or give a single value of '{name}'")
+    title, trials = metrics.TITLES[metrics.headline_name(labels)], []
     for value in values:
         known = None if remembered is None else remembered.get(value)
         trial = known or _trial(value, scores_with(value), labels)
@@ -141,13 +145,11 @@ def search(
         if known is None and remembered is not None:
             remembered.add(trial)
         say(
-            f"  {name} {value:g}: held-out top-1 {trial.score:.1%} of {len(labels)} videos, "
-            f"cross-entropy {trial.loss:.3f}" + (" (known)" if known else "")
+            f"  {name} {value:g}: held-out {title} {trial.score:.1%} of {len(labels)} videos, "
+            f"loss {trial.loss:.3f}" + (" (known)" if known else "")
         )
     return min(trials, key=lambda trial: (-trial.score, trial.loss)).value, trials
 
 
 def _trial(value: float, scores: np.ndarray, labels: np.ndarray) -> Trial:
-    own = scores[np.arange(len(labels)), labels].astype(np.float64)
-    loss = -np.log(np.clip(own, 1e-12, None)).mean() if np.isfinite(scores).all() else np.inf
-    return Trial(float(value), float(top_k_correct(scores, labels, 1).mean()), float(loss))
+    return Trial(float(value), metrics.headline(scores, labels), log_loss(scores, labels))

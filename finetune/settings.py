@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from finetune import full_ft
+from finetune import full_ft, metrics
 from finetune.data import Split
 from finetune.start import Start
 from pipeline import artifacts, progress, storage
@@ -109,7 +109,7 @@ def check_labels(config: TransferConfig, train: Split, test: Split) -> None:
 
 
 def _counts(labels: np.ndarray, num_labels: int) -> np.ndarray:
-    return np.bincount(labels, minlength=num_labels)
+    return metrics.one_hot(labels, num_labels).sum(axis=0)
 
 
 def _named(split: Split, labels: Iterable[int]) -> str:

@@ -90,7 +90,7 @@ def fit(
 def tested(config: TransferConfig, start: Start, model: VideoResNet, test: Split, world: World) -> Outputs:
     """Probabilities of the test videos."""
     reader, everything = FrameReader(test.samples, start.clip), range(len(test.samples))
-    return evaluate.video_scores(model, reader, everything, config.num_clips, world, config.precision)
+    return evaluate.video_scores(model, reader, everything, config.num_clips, world, config.precision, test.multi_label)
 
 
 # ------------------------------------------------------------------------------------------------ before training

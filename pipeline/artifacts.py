@@ -133,8 +133,8 @@ PREDICTIONS = pa.schema(
     [
         ("key", pa.string()),
         ("seed", pa.int32()),  # of the final training (or of the draw)
-        ("label", pa.int32()),  # place among `labels` of result.json, as in scores
-        ("scores", pa.list_(pa.float32())),  # [K], sum 1; null when undecodable
+        ("labels", pa.list_(pa.int32())),  # places among `labels` of result.json, as in scores
+        ("scores", pa.list_(pa.float32())),  # [K], sum 1 where a video has one label; null when undecodable
         ("reason", pa.string()),  # null when scored
     ]
 )

@@ -1,21 +1,22 @@
 """`tagreel recipes`: the settings of the paper by name. `--preset NAME` makes one the defaults of a command.
 
-A recipe is a function of `presets` with a name and a line about it; more tables of the paper are more entries here. A recipe
-that makes a whole sweep also serves each stage of it.
+A recipe is a function of `presets`, or a row of `transfer_recipes`, with a name and a line about it. A recipe that makes a whole
+sweep also serves each stage of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 from pipeline import config as configs
-from pipeline import presets
+from pipeline import presets, transfer_recipes
 from pipeline.cli import guarded
 from pipeline.config import BuildConfig, ConfigError, DedupConfig, PretrainConfig, SweepConfig, TransferConfig
 
@@ -66,7 +67,12 @@ RECIPES: dict[str, Recipe] = {
     "r2d_18_1f": Recipe(
         "R2D-18 on images or single frames, to be inflated (Table 4)", partial(presets.pretraining, "r2d_18", 1)
     ),
+    **{row.name: Recipe(row.about, row.config) for row in transfer_recipes.ROWS},
 }
+
+FINE_TUNING = {row.name for row in transfer_recipes.ROWS}
+MANY = 20
+"""Choices that fit into a message."""
 
 
 def preset(kind: type[C], name: str) -> C:
@@ -74,21 +80,32 @@ def preset(kind: type[C], name: str) -> C:
     choices = {known: part for known, recipe in RECIPES.items() if (part := recipe.part(kind)) is not None}
     if name not in choices:
         raise ConfigError(
-            f"no preset '{name}' for this command; choose from {', '.join(choices)}"
+            f"no preset '{name}' for this command; {_choose(name, choices)}"
             if choices
             else f"this command has no presets, so not '{name}' either"
         )
     return choices[name]
 
 
+def _choose(name: str, choices: Iterable[str]) -> str:
+    """All choices or, of many, those that look most like `name`."""
+    choices = list(choices)
+    if len(choices) <= MANY:
+        return f"choose from {', '.join(choices)}"
+    near = difflib.get_close_matches(name, choices, n=5, cutoff=0.5)
+    return (f"near to it: {', '.join(near)}; " if near else "") + f"`tagreel recipes` lists all {len(choices)}"
+
+
 def listing() -> str:
-    """Name, commands and description of every recipe."""
+    """Name, commands and description of every recipe; those of the fine-tuning tables with their columns."""
     rows = [
         (name, ", ".join(verb for kind, verb in COMMANDS.items() if recipe.part(kind) is not None), recipe.about)
         for name, recipe in RECIPES.items()
+        if name not in FINE_TUNING
     ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    return "\n".join(f"{name:<{widths[0]}}  {verbs:<{widths[1]}}  {about}" for name, verbs, about in rows)
+    lines = [f"{name:<{widths[0]}}  {verbs:<{widths[1]}}  {about}" for name, verbs, about in rows]
+    return "\n".join([*lines, "", "transfer: fine-tuning, Tables 8 to 17 (A.4)", "", transfer_recipes.listing()])
 
 
 def show(name: str | None) -> None:
@@ -97,7 +114,7 @@ def show(name: str | None) -> None:
         print(f"{listing()}\n\ntagreel VERB --preset NAME takes one; tagreel recipes NAME prints it, for --config.")
         return
     if name not in RECIPES:
-        raise ConfigError(f"unknown recipe '{name}'; choose from {', '.join(RECIPES)}")
+        raise ConfigError(f"unknown recipe '{name}'; {_choose(name, RECIPES)}")
     print(json.dumps(configs.to_dict(RECIPES[name].make()), indent=1))
 
 

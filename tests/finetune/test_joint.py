@@ -28,10 +28,12 @@ def results(tmp_path):
     """Results of a verb and a noun model on three segments, two of them of a participant with training segments."""
     for kind, labels, column in (("verb", VERBS, 0), ("noun", NOUNS, 1)):
         files = TransferFiles(f"{tmp_path}/{kind}")
-        rows = [{"key": key, "seed": 0, "label": row[2 + column], "scores": row[column]} for key, row in ROWS.items()]
-        rows.append({"key": "lost", "seed": 0, "label": 0, "reason": "decode_error"})
+        rows = [
+            {"key": key, "seed": 0, "labels": [row[2 + column]], "scores": row[column]} for key, row in ROWS.items()
+        ]
+        rows.append({"key": "lost", "seed": 0, "labels": [0], "reason": "decode_error"})
         if kind == "verb":
-            rows.append({"key": "only here", "seed": 0, "label": 0, "scores": [1.0, 0.0, 0.0]})
+            rows.append({"key": "only here", "seed": 0, "labels": [0], "scores": [1.0, 0.0, 0.0]})
         storage.write_parquet(files.predictions, pa.Table.from_pylist(rows, artifacts.PREDICTIONS))
         storage.write_json(
             files.marker, {"digest": kind, "seeds": [0], "labels": labels, "config": {"target": f"epic-{kind}"}}
@@ -118,7 +120,7 @@ def test_what_does_not_fit_is_named(results, tmp_path):
     with pytest.raises(ConfigError, match="2 trainings"):
         joint.joint(results)
     other = TransferFiles(f"{tmp_path}/other")
-    row = {"key": "elsewhere", "seed": 0, "label": 0, "scores": [1.0, 0.0]}
+    row = {"key": "elsewhere", "seed": 0, "labels": [0], "scores": [1.0, 0.0]}
     storage.write_parquet(other.predictions, pa.Table.from_pylist([row], artifacts.PREDICTIONS))
     storage.write_json(other.marker, {**marker, "labels": NOUNS})
     with pytest.raises(ConfigError, match="no test segment in common"):

@@ -160,3 +160,23 @@ def test_a_trial_that_is_remembered_is_not_made_again():
 def test_what_cannot_be_searched_is_refused_with_the_field(values):
     with pytest.raises(ConfigError, match="rate"):
         search("rate", values, np.array([], dtype=int), lambda value: np.zeros((0, 2)))
+
+
+def test_several_labels_a_video_are_judged_by_mean_average_precision_then_loss():
+    labels = np.array([[True, False], [True, True], [False, True]])
+    right, wrong = labels * 0.8 + 0.1, labels * -0.8 + 0.9
+    tables = {1.0: wrong, 2.0: right * 0.9, 3.0: right}
+    chosen, trials = search("rate", list(tables), labels, tables.__getitem__)
+    assert chosen == 3.0
+    assert [trial.score for trial in trials] == [
+        pytest.approx(2 / 3),
+        1.0,
+        1.0,
+    ]  # its right videos share the second place
+    assert trials[2].loss == pytest.approx(-2 * np.log(0.9))  # of two labels each
+    assert trials[0].loss == pytest.approx(-2 * np.log(0.1))
+
+
+def test_held_out_videos_without_any_label_cannot_judge():
+    with pytest.raises(ConfigError, match="no held-out video has a label"):
+        search("rate", [1.0, 2.0], np.zeros((3, 2), bool), lambda value: np.zeros((3, 2)))

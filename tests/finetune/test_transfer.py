@@ -68,7 +68,7 @@ def test_metrics_can_be_computed_again_from_the_predictions(config):
     table = storage.read_parquet(artifacts.transfer_files(config).predictions).to_pylist()
     assert [row["reason"] for row in table if row["scores"] is None] == ["decode_error"]
     scored = [row for row in table if row["scores"] is not None]
-    scores, labels = np.array([row["scores"] for row in scored]), np.array([row["label"] for row in scored])
+    scores, labels = np.array([row["scores"] for row in scored]), np.array([row["labels"][0] for row in scored])
     stored = result(config)
     again = metrics.summarise(scores, labels, stored["labels"])
     assert again == {name: value for name, value in stored["metrics"].items() if name in again}

@@ -82,9 +82,10 @@ def test_the_list_names_every_recipe_with_its_commands(capsys):
     recipes.show(None)
     lines = capsys.readouterr().out.splitlines()
     said = {line.split()[0]: line for line in lines if line}
+    assert max(len(line) for line in lines if line.startswith("  table")) <= 110
     assert set(recipes.RECIPES) <= set(said)
     assert "build, dedup, pretrain, transfer, sweep" in said["ig_kinetics_65m"]
-    with pytest.raises(ConfigError, match=r"unknown recipe 'x'; choose from ig_kinetics_65m"):
+    with pytest.raises(ConfigError, match=r"unknown recipe 'x'; `tagreel recipes` lists all \d+"):
         recipes.show("x")
 
 

@@ -1,0 +1,189 @@
+"""Two results on the same test videos: what differs, and by how much more than the choice of videos explains.
+
+N videos, K labels. The bootstrap is paired: both results are computed on the same resamples, so what is hard for both
+cancels out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from finetune.bootstrap import (
+    RESAMPLES,
+    AveragePrecisions,
+    ClassShares,
+    Statistic,
+    mean_over_labels,
+    moved_interval,
+    resampled,
+)
+from finetune.metrics import headline_name, is_multi_label, top_k_correct
+from pipeline.config import ConfigError
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What one training says about the test videos that could be scored."""
+
+    keys: list[str]
+    """[N]."""
+    labels: np.ndarray
+    """int64 [N] or bool [N, K]."""
+    scores: np.ndarray
+    """float32 [N, K]."""
+    names: list[str]
+    """Of the K labels."""
+
+    @classmethod
+    def from_table(cls, table: pa.Table, names: list[str], multi_label: bool) -> Predictions:
+        """Of the rows `key`, `labels` (list<int32>) and `scores` of a predictions.parquet, of one training.
+
+        Raises: ConfigError for a video that occurs twice.
+        """
+        table = table.filter(table["scores"].is_valid())
+        keys, lists = table["key"].to_pylist(), table["labels"].to_pylist()
+        if len(set(keys)) < len(keys):
+            raise ConfigError("these predictions hold some videos more than once: take those of one training (seed)")
+        scores = table["scores"].combine_chunks().flatten().to_numpy().reshape(len(keys), len(names))
+        return cls(keys, label_array(lists, len(names), multi_label), scores, names)
+
+    def take(self, keys: list[str]) -> Predictions:
+        """These videos, in this order."""
+        place = {key: number for number, key in enumerate(self.keys)}
+        rows = [place[key] for key in keys]
+        return Predictions(keys, self.labels[rows], self.scores[rows], self.names)
+
+
+@dataclass(frozen=True)
+class ClassDifference:
+    """One label: accuracy, or average precision where videos have several labels."""
+
+    name: str
+    num_videos: int
+    first: float
+    second: float
+    difference: float
+    """second − first."""
+    interval: tuple[float, float]
+    """Of the difference, 95 %."""
+    won: int | None
+    """Videos that only the second result has right; None where videos have several labels."""
+    lost: int | None
+    """Videos that only the first result has right."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The second result against the first."""
+
+    metric: str
+    """The headline: "top1" or "map"."""
+    difference: float
+    interval: tuple[float, float]
+    classes: list[ClassDifference]
+    """Of the labels that have videos, largest gain first. Of K intervals of no difference at all, 5 % exclude zero."""
+    num_videos: int
+    """Scored in both."""
+    only_first: int
+    only_second: int
+    num_resamples: int
+
+
+def label_array(label_lists: list[list[int]], num_labels: int, multi_label: bool) -> np.ndarray:
+    """Lists of label ids as int64 [N], or where `multi_label` as bool [N, K].
+
+    Raises: ConfigError for several labels where one is wanted.
+    """
+    if not multi_label:
+        if any(len(labels) != 1 for labels in label_lists):
+            raise ConfigError("these are predictions of videos with several labels, and one a video is needed here")
+        return np.array([label for (label,) in label_lists], dtype=np.int64)
+    found = np.zeros((len(label_lists), num_labels), dtype=bool)
+    rows = np.repeat(np.arange(len(label_lists)), [len(labels) for labels in label_lists])
+    found[rows, [label for labels in label_lists for label in labels]] = True
+    return found
+
+
+def compare(first: Predictions, second: Predictions, num_resamples: int = RESAMPLES) -> Comparison:
+    """Differences on the videos that both could score, over all and label by label, with paired 95 % intervals.
+
+    Raises: ConfigError where the two are not of the same target.
+    """
+    keys = sorted(set(first.keys) & set(second.keys))
+    _check(first, second, keys)
+    both = first.take(keys), second.take(keys)
+    per_label, overall = zip(*(_statistics(predictions) for predictions in both), strict=True)
+    statistics = {"classes": _difference(*per_label), "headline": _difference(*overall)}
+    drawn = resampled(statistics, len(keys), num_resamples)
+    once = np.ones((len(keys), 1), np.float32)
+    measured, whole = ([statistic(once)[..., 0] for statistic in each] for each in (per_label, overall))
+    intervals = moved_interval(drawn["classes"], measured[1] - measured[0], lowest=-1.0)
+    return Comparison(
+        metric=headline_name(both[0].labels),
+        difference=float(whole[1] - whole[0]),
+        interval=tuple(moved_interval(drawn["headline"], whole[1] - whole[0], lowest=-1.0).tolist()),
+        classes=_classes(both, measured, intervals),
+        num_videos=len(keys),
+        only_first=len(first.keys) - len(keys),
+        only_second=len(second.keys) - len(keys),
+        num_resamples=num_resamples,
+    )
+
+
+def _check(first: Predictions, second: Predictions, keys: list[str]) -> None:
+    if first.names != second.names:
+        raise ConfigError("the two results have different labels: only results on the same target can be compared")
+    if not keys:
+        raise ConfigError(
+            "the two results have no scored video in common: only results on the same target can be compared"
+        )
+    if not np.array_equal(first.take(keys).labels, second.take(keys).labels):
+        raise ConfigError("the two results disagree about the labels of a video: the target was changed between them")
+
+
+def _statistics(predictions: Predictions) -> tuple[Statistic, Statistic]:
+    """The metric of each label and the headline, as functions of weights."""
+    if is_multi_label(predictions.labels):
+        precisions = AveragePrecisions(predictions.scores, predictions.labels)
+        return precisions, lambda weights_NR: mean_over_labels(precisions(weights_NR))
+    correct = top_k_correct(predictions.scores, predictions.labels, 1)
+    shares = ClassShares(correct, predictions.labels, len(predictions.names))
+    return shares, lambda weights_NR: correct.astype(np.float64) @ weights_NR / weights_NR.sum(axis=0)
+
+
+def _difference(first: Statistic, second: Statistic) -> Statistic:
+    return lambda weights_NR: second(weights_NR) - first(weights_NR)
+
+
+def _classes(
+    both: tuple[Predictions, Predictions], measured: list[np.ndarray], intervals: np.ndarray
+) -> list[ClassDifference]:
+    labels = both[0].labels
+    multi_label = is_multi_label(labels)
+    num_videos = labels.sum(axis=0) if multi_label else np.bincount(labels, minlength=len(both[0].names))
+    counts = [(None, None)] * len(num_videos) if multi_label else _won_and_lost(both)
+    found = [
+        ClassDifference(
+            name=name,
+            num_videos=int(num_videos[label]),
+            first=float(measured[0][label]),
+            second=float(measured[1][label]),
+            difference=float(measured[1][label] - measured[0][label]),
+            interval=tuple(intervals[label].tolist()),
+            won=counts[label][0],
+            lost=counts[label][1],
+        )
+        for label, name in enumerate(both[0].names)
+        if num_videos[label]
+    ]
+    return sorted(found, key=lambda each: (-each.difference, each.name))
+
+
+def _won_and_lost(both: tuple[Predictions, Predictions]) -> list[tuple[int, int]]:
+    labels, num_labels = both[0].labels, len(both[0].names)
+    first, second = (top_k_correct(predictions.scores, labels, 1) for predictions in both)
+    won, lost = (np.bincount(labels[only], minlength=num_labels) for only in (second & ~first, first & ~second))
+    return list(zip(won.tolist(), lost.tolist(), strict=True))
