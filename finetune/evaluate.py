@@ -6,7 +6,7 @@ do not depend on which process takes it or on what else is in a batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,22 +60,6 @@ def video_scores(
     return for_each_video(score, model, reader, samples, num_clips, world, precision)
 
 
-def clip_features(
-    model: VideoResNet,
-    reader: FrameReader,
-    samples: Sequence[int],
-    num_clips: int,
-    world: World,
-    precision: str = "fp32",
-) -> Outputs:
-    """Features before the final layer of each clip of each video, float32 [N, num_clips, D]."""
-
-    def features(clips_BCTHW: Tensor) -> Tensor:
-        return model.forward_features(clips_BCTHW).float()
-
-    return for_each_video(features, model, reader, samples, num_clips, world, precision)
-
-
 def for_each_video(
     compute: Compute,
     model: VideoResNet,
@@ -86,24 +70,47 @@ def for_each_video(
     precision: str,
 ) -> Outputs:
     """`compute` on the clips of every video; rank r takes samples r, r + size, …, and all get all results."""
-    device, found = world.device, []
+    mine = samples[world.rank :: world.size]
+    results = each_video(compute, model, lambda sample: video_clips(reader, sample, num_clips), mine, world, precision)
+    return _collect(samples, list(progress.bar(results, desc="videos", total=len(mine), unit="video")), world)
 
-    def read(sample: int) -> np.ndarray | str:
+
+def each_video(
+    compute: Compute,
+    model: VideoResNet,
+    read: Callable[[int], np.ndarray],
+    samples: Iterable[int],
+    world: World,
+    precision: str,
+) -> Iterator[np.ndarray | str]:
+    """`compute` on the clips that `read` gives of each sample, or the reason why there are none; in order, on this process.
+
+    Videos are read ahead by threads, and a result is fetched from the device after the next video was sent to it.
+    """
+
+    def attempt(sample: int) -> Tensor | str:
         try:
-            return video_clips(reader, sample, num_clips)
+            clips_BTHWC = torch.from_numpy(read(sample))
         except SampleError as error:
             return getattr(error.__cause__, "reason", "unreadable")
+        return clips_BTHWC.pin_memory() if world.device.type == "cuda" else clips_BTHWC
+
+    def forward(clips_BTHWC: Tensor) -> Tensor:
+        with torch.inference_mode(), torch.autocast(world.device.type, torch.bfloat16, enabled=precision == "bf16"):
+            return compute(normalise(clips_BTHWC.to(world.device, non_blocking=True)))
 
     model.eval()
-    mine = samples[world.rank :: world.size]
-    bar = progress.bar(read_ahead(read, mine), desc="videos", total=len(mine), unit="video")
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-        for clips_or_reason in bar:
-            if isinstance(clips_or_reason, str):
-                found.append(clips_or_reason)
-            else:
-                found.append(compute(normalise(torch.from_numpy(clips_or_reason).to(device))).cpu().numpy())
-    return _collect(samples, found, world)
+    sent: Tensor | str | None = None
+    for clips_or_reason in read_ahead(attempt, samples):
+        ready, sent = sent, clips_or_reason if isinstance(clips_or_reason, str) else forward(clips_or_reason)
+        if ready is not None:
+            yield _fetched(ready)
+    if sent is not None:
+        yield _fetched(sent)
+
+
+def _fetched(result: Tensor | str) -> np.ndarray | str:
+    return result if isinstance(result, str) else result.cpu().numpy()
 
 
 def video_clips(reader: FrameReader, sample: int, num_clips: int) -> np.ndarray:

@@ -20,6 +20,7 @@ from finetune import metrics
 from finetune.comparison import label_array
 from finetune.data import Split
 from finetune.evaluate import Outputs
+from finetune.few_shot import FewShot
 from finetune.search import Fitted
 from finetune.settings import seeds
 from finetune.start import Start
@@ -33,6 +34,7 @@ from pretrain import card as cards
 
 OVER_VIDEOS = "95 % bootstrap over the test videos, of one training"
 OVER_TRAININGS = "95 % Student's t over the trainings, on these test videos"
+OVER_DRAWS = "95 % Student's t over the draws of training videos, on these test videos"
 OVER_VIDEOS_MEAN = "95 % bootstrap over the test videos, ends averaged over the trainings (too few for one over them)"
 PACKAGES = ("tagreel", "torchvision", "numpy")
 
@@ -86,19 +88,11 @@ def write(
     `labels` are the names of the K scores.
     """
     tables, accounts = zip(*(unfinished.read(seed) for seed in seeds(config)), strict=True)
-    undecodable = Counter(test.undecodable) + Counter(tables[0]["reason"].drop_null().to_pylist())
-    num_scored = test.total - undecodable.total()
-    progress.say_counts("transfer: tested", test.total, num_scored, undecodable)
-    if not num_scored:
-        raise ConfigError(f"none of the {test.total} test videos could be decoded: {dict(undecodable)}")
+    counts = count_videos(train, test, tables[0]["reason"].drop_null().to_pylist())
     storage.write_parquet(files.predictions, pa.concat_tables(tables), artifacts.PREDICTIONS)
     results = [scored(table, test.multi_label) for table in tables]
     measured = [metrics.summarise(*each, list(labels)) for each in results]
-    summary = over_trainings(measured) | {"num_undecodable": undecodable.total()}
-    counts = {"test_videos": {"attempted": test.total, "scored": num_scored, "undecodable": dict(undecodable)}}
-    if train is not None:
-        used = {"attempted": train.total, "used": len(train.samples), "undecodable": train.undecodable}
-        counts = {"train_videos": used, **counts}
+    summary = over_trainings(measured) | {"num_undecodable": sum(counts["test_videos"]["undecodable"].values())}
     artifacts.seal(
         files.folder,
         files.marker,
@@ -113,18 +107,80 @@ def write(
         training=accounts[0]["training"],
         labels=list(labels),
         most_confused=[] if test.multi_label else confusions(results, list(labels)),
-        start=start.description,
-        remarks=list(start.remarks),
-        model={"name": start.model.name, "width": start.model.width},
-        clip=dataclasses.asdict(start.clip),
-        preprocessing=cards.preprocessing(start.clip),
-        num_train_videos=None if train is None else len(train.samples),
         seeds=list(seeds(config)),
-        versions=versions(),
         seconds={name: sum(account["seconds"][name] for account in accounts) for name in accounts[0]["seconds"]},
-        command=command_line("transfer", config),
+        **provenance(config, start, train),
     )
     progress.say(f"transfer: {metrics.sentence(summary)}; {files.marker}")
+
+
+def write_few_shot(
+    config: TransferConfig,
+    files: TransferFiles,
+    start: Start,
+    train: Split,
+    test: Split,
+    found: FewShot,
+    seconds: float,
+) -> None:
+    """Write the result.json of the few-shot protocol: each head at each number of shots.
+
+    The headline is the regression's at the most shots; its interval is over the draws (None of a single one).
+    """
+    counts = count_videos(train, test, list(found.undecodable.values()))
+    most = found.heads["logistic"][str(max(config.shots))]
+    headline = {"name": "top1", "value": most["mean"], "interval": most["interval"]}
+    scored_videos = counts["test_videos"]["scored"]
+    artifacts.seal(
+        files.folder,
+        files.marker,
+        counts,
+        metrics={
+            "headline": headline,
+            "top1": most["mean"],
+            "top1_interval": most["interval"],
+            "interval_of": OVER_DRAWS,
+            "num_videos": scored_videos,
+            "num_undecodable": sum(counts["test_videos"]["undecodable"].values()),
+        },
+        few_shot={"heads": found.heads, "labels_with_fewer": found.num_short},
+        labels=list(test.samples.labels),
+        seeds=[config.seed],
+        seconds={"all": seconds},
+        **provenance(config, start, train),
+    )
+    progress.say(f"transfer: few_shot on {scored_videos:,} test videos; {files.marker}")
+
+
+def count_videos(train: Split | None, test: Split, unread: list[str]) -> dict[str, Any]:
+    """Videos of both splits, in = used + undecodable by reason; `unread` are reasons found in the test. Says the test's.
+
+    Raises: ConfigError when no test video could be decoded.
+    """
+    undecodable = Counter(test.undecodable) + Counter(unread)
+    num_scored = test.total - undecodable.total()
+    progress.say_counts("transfer: tested", test.total, num_scored, undecodable)
+    if not num_scored:
+        raise ConfigError(f"none of the {test.total} test videos could be decoded: {dict(undecodable)}")
+    tested = {"attempted": test.total, "scored": num_scored, "undecodable": dict(undecodable)}
+    if train is None:
+        return {"test_videos": tested}
+    used = {"attempted": train.total, "used": len(train.samples), "undecodable": train.undecodable}
+    return {"train_videos": used, "test_videos": tested}
+
+
+def provenance(config: TransferConfig, start: Start, train: Split | None) -> dict[str, Any]:
+    """Where every result comes from: weights, preprocessing, versions, the command."""
+    return {
+        "start": start.description,
+        "remarks": list(start.remarks),
+        "model": {"name": start.model.name, "width": start.model.width},
+        "clip": dataclasses.asdict(start.clip),
+        "preprocessing": cards.preprocessing(start.clip),
+        "num_train_videos": None if train is None else len(train.samples),
+        "versions": versions(),
+        "command": command_line("transfer", config),
+    }
 
 
 def confusions(results: list[tuple[np.ndarray, np.ndarray]], names: list[str]) -> list[dict[str, Any]]:

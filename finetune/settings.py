@@ -20,7 +20,7 @@ OF_PROTOCOL = {
         *("batch_per_gpu", "weight_decay", "repeats", "seed"),
     },
     "fc_only": {"l2", "held_out", "seed"},
-    "few_shot": {"l2", "held_out", "shots", "draws", "seed"},
+    "few_shot": {"l2", "shots", "draws", "seed"},
     "evaluate": set(),
 }
 """Fields that only some protocols read."""
@@ -59,8 +59,6 @@ def check(config: TransferConfig, start: Start, train: Split | None, test: Split
 
 def check_numbers(config: TransferConfig) -> None:
     """Of the config alone."""
-    if config.protocol == "few_shot":
-        raise ConfigError("protocol few_shot cannot be run yet; fc_only takes all training videos of the target")
     if not 0 < config.held_out < 1:
         raise ConfigError(f"held_out = {config.held_out} is not a share between 0 and 1")
     for name in ("num_clips", "passes", "batch", "batch_per_gpu", "repeats"):

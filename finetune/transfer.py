@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import torch
 
-from finetune import evaluate, fc_only, final_layer, full_ft, result
+from finetune import evaluate, fc_only, few_shot, final_layer, full_ft, result
 from finetune.data import Split, open_split
 from finetune.evaluate import Outputs
 from finetune.final_layer import FinalLayer
@@ -44,6 +44,9 @@ def transfer(config: TransferConfig) -> None:
             progress.say(f"transfer: '{files.folder}' is finished; nothing to do")
             return
         announce(config, start, own, train, test)
+        if config.protocol == "few_shot":
+            few_shots(config, files, start, train, test, world)
+            return
 
         unfinished = Unfinished(files, world, config.checkpoint_minutes)
         reader = None if train is None else FrameReader(train.samples, start.clip, config.cache_mb)
@@ -63,6 +66,19 @@ def transfer(config: TransferConfig) -> None:
             result.write(config, files, start, train, test, labels, unfinished)
             unfinished.remove()
         world.barrier()
+
+
+def few_shots(
+    config: TransferConfig, files: TransferFiles, start: Start, train: Split, test: Split, world: World
+) -> None:
+    """Fit and test the heads of the few-shot protocol, and write the result."""
+    began = time.perf_counter()
+    model = start.new_model(train.samples.num_labels, config.seed, world)
+    readers = FrameReader(train.samples, start.clip, config.cache_mb), FrameReader(test.samples, start.clip)
+    found = few_shot.run(config, model, train, test, readers, world)
+    if world.is_first:
+        result.write_few_shot(config, files, start, train, test, found, round(time.perf_counter() - began, 2))
+    world.barrier()
 
 
 def fit(
@@ -90,6 +106,8 @@ def fit(
 def tested(config: TransferConfig, start: Start, model: VideoResNet, test: Split, world: World) -> Outputs:
     """Probabilities of the test videos."""
     reader, everything = FrameReader(test.samples, start.clip), range(len(test.samples))
+    if fc_only.scores_from_features(config, start.clip):
+        return fc_only.test_outputs(config, model, test, reader, world)
     return evaluate.video_scores(model, reader, everything, config.num_clips, world, config.precision, test.multi_label)
 
 

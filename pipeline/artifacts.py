@@ -9,6 +9,7 @@
 | exclusions  | dedup.find                | dataset_builder.build (subsets), pretrain |
 | index       | pretrain (first reader)   | pretrain, finetune; of large datasets     |
 | run         | pretrain.train            | finetune.transfer, report                 |
+| features    | finetune.features         | finetune.fc_only, finetune.few_shot       |
 | transfer    | finetune.transfer         | finetune.joint, report                    |
 | sweep       | pipeline.launch           | report                                    |
 
@@ -235,6 +236,10 @@ class RunFiles:
         """Folder of one transfer; `result` tells it from others with other settings."""
         return storage.join(self.folder, "transfer", "-".join(filter(None, (target, protocol, result))))
 
+    def features(self, digest: str) -> str:
+        """Folder of the features of one split: config.json, part-*.arrow, features.json (its marker)."""
+        return storage.join(self.folder, "features", digest)
+
 
 @dataclass(frozen=True)
 class TransferFiles:
@@ -276,14 +281,18 @@ def run_files(root: str, run: str) -> RunFiles:
 
 
 def transfer_files(config: TransferConfig) -> TransferFiles:
+    if config.result:
+        _checked_name("result", config.result)
+    _checked_name("target", config.target)
+    return TransferFiles(transferred_run_files(config).transfer(config.target, config.protocol, config.result))
+
+
+def transferred_run_files(config: TransferConfig) -> RunFiles:
     """Of a weights file, results are in the folder of a run of its name where `config.run` is left at its default."""
     run = config.run
     if config.run_from and run == TransferConfig.run:
         run = os.path.splitext(os.path.basename(config.run_from))[0]
-    if config.result:
-        _checked_name("result", config.result)
-    _checked_name("target", config.target)
-    return TransferFiles(run_files(config.root, run).transfer(config.target, config.protocol, config.result))
+    return run_files(config.root, run)
 
 
 def sweep_folder(root: str, sweep: str) -> str:

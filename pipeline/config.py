@@ -388,7 +388,7 @@ class TransferConfig:
     salient_of: int = 40
     """Clips that the scorer of `clip_choice = "salient"` chooses from."""
     shots: tuple[int, ...] = (1, 5, 10)
-    """few_shot: training videos per label."""
+    """few_shot: training videos per label; of a label that has fewer, all."""
     draws: int = 5
     """few_shot: random draws of those videos; the result is their mean with a 95 % interval."""
     repeats: int = 1
@@ -396,7 +396,8 @@ class TransferConfig:
     learning_rates: tuple[float, ...] = (0.01, 0.03, 0.1)
     """full_ft: rates of the whole batch, searched on held-out training videos."""
     l2: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0)
-    """fc_only: L2 penalties, searched on held-out training videos."""
+    """fc_only and few_shot: L2 penalties on the weights of standardised features, searched on held-out training videos (of
+    few shots: by cross-validation)."""
     held_out: float = 0.1
     """Share of the training videos held out for the search (paper, Section 4); the test split is never used."""
     passes: int = 58

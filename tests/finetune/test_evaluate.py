@@ -92,7 +92,7 @@ def scored(config: TransferConfig, world: World) -> dict[str, np.ndarray]:
     test = open_split(config.root, config.target, "test")
     reader = FrameReader(test.samples, config.clip)
     scores = evaluate.video_scores(model, reader, range(len(test.samples)), 3, world)
-    few = evaluate.clip_features(model, reader, [5], 3, world)  # a process without any video
+    few = evaluate.video_scores(model, reader, [5], 3, world)  # a process without any video
     return {
         "samples": scores.samples,
         "scores": scores.values,
