@@ -168,7 +168,7 @@ def _facts(sample: StoredSample) -> str:
 
 def _contact_sheets() -> Any:
     try:
-        from dataset_builder import contact_sheet
+        from pipeline import contact_sheet
     except ImportError as error:
         raise ConfigError("the picture needs Pillow: pip install 'tagreel[report]'") from error
     return contact_sheet

@@ -1,4 +1,4 @@
-"""Ten clips a video, averaged (paper, Section 4); exact for any number of processes.
+"""Clips of a video, averaged: ten and their centre crops in the paper (Section 4); exact for any number of processes.
 
 Shape letters: B clips, T frames, K labels, D features, N videos. A video is one forward pass of its own, so the numbers
 do not depend on which process takes it or on what else is in a batch.
@@ -16,13 +16,14 @@ from torch import Tensor
 
 from finetune.data import read_ahead
 from finetune.losses import probabilities
+from finetune.views import Choose, crops, uniform
 from pipeline import progress
 from pretrain import clips as clip_frames
 from pretrain.distributed import World
 from pretrain.models import VideoResNet
 from pretrain.reading import FrameReader
 from pretrain.samples import SampleError
-from pretrain.transforms import centre_crop, normalise
+from pretrain.transforms import normalise
 
 Compute = Callable[[Tensor], Tensor]  # clips [B, 3, T, H, W] → one row per clip [B, ...] or one for the video [...]
 
@@ -47,17 +48,20 @@ def video_scores(
     world: World,
     precision: str = "fp32",
     multi_label: bool = False,
+    num_crops: int = 1,
+    choose: Choose = uniform,
 ) -> Outputs:
-    """Probabilities of each video, float32 [N, K]: mean over its clips of the softmax; where `multi_label`, of the sigmoids.
+    """Probabilities of each video, float32 [N, K]: mean over the crops of its clips of the softmax; where `multi_label`, of
+    the sigmoids.
 
-    The network is fully convolutional: at crops beyond the head's 7×7 map they are also averaged over positions;
-    at 112×112 this is the plain head.
+    The network is fully convolutional: at crops beyond the head's 7×7 map they are also averaged over positions; at
+    112×112 this is the plain head. `num_crops` and `choose` are those of `video_clips`.
     """
 
     def score(clips_BCTHW: Tensor) -> Tensor:
         return probabilities(model.forward_grid(clips_BCTHW).float(), multi_label).mean(dim=(0, 2, 3))
 
-    return for_each_video(score, model, reader, samples, num_clips, world, precision)
+    return for_each_video(score, model, reader, samples, num_clips, world, precision, num_crops, choose)
 
 
 def for_each_video(
@@ -68,10 +72,16 @@ def for_each_video(
     num_clips: int,
     world: World,
     precision: str,
+    num_crops: int = 1,
+    choose: Choose = uniform,
 ) -> Outputs:
     """`compute` on the clips of every video; rank r takes samples r, r + size, …, and all get all results."""
     mine = samples[world.rank :: world.size]
-    results = each_video(compute, model, lambda sample: video_clips(reader, sample, num_clips), mine, world, precision)
+
+    def read(sample: int) -> np.ndarray:
+        return video_clips(reader, sample, num_clips, num_crops, choose)
+
+    results = each_video(compute, model, read, mine, world, precision)
     return _collect(samples, list(progress.bar(results, desc="videos", total=len(mine), unit="video")), world)
 
 
@@ -113,17 +123,24 @@ def _fetched(result: Tensor | str) -> np.ndarray | str:
     return result if isinstance(result, str) else result.cpu().numpy()
 
 
-def video_clips(reader: FrameReader, sample: int, num_clips: int) -> np.ndarray:
-    """Centre crops of uniformly placed clips, uint8 [num_clips, T, crop_px, crop_px, 3]; the video is decoded once.
+def video_clips(
+    reader: FrameReader, sample: int, num_clips: int, num_crops: int = 1, choose: Choose = uniform
+) -> np.ndarray:
+    """Crops of clips of a video, uint8 [num_clips · num_crops, T, h, w, 3]; the video is decoded once.
 
+    Args:
+        num_clips: of the video.
+        num_crops: of each clip, 1 or 3 (`views.crops`), of `reader.clip.crop_px`.
+        choose: where the clips begin.
     Raises: SampleError when it cannot be read.
     """
     clip, num_frames, step = reader.clip, int(reader.samples.columns["num_frames"][sample]), reader.frame_step(sample)
-    starts = clip_frames.uniform_starts(num_frames, clip.length, num_clips, step)
+    starts = choose(reader, sample, num_clips)
     wanted = np.array([clip_frames.clip_frames(start, clip.length, step, num_frames) for start in starts])
     decoded, rows = np.unique(wanted, return_inverse=True)
-    frames_THWC = centre_crop(reader.read(sample, decoded.tolist()), clip.crop_px)
-    return frames_THWC[rows.reshape(wanted.shape)]
+    windows = crops(reader.read(sample, decoded.tolist()), clip.crop_px, num_crops)
+    clips = np.stack([window[rows.reshape(wanted.shape)] for window in windows], axis=1)
+    return clips.reshape(-1, *clips.shape[2:])
 
 
 def _collect(samples: Sequence[int], mine: list[np.ndarray | str], world: World) -> Outputs:

@@ -39,12 +39,13 @@ OVER_VIDEOS_MEAN = "95 % bootstrap over the test videos, ends averaged over the 
 PACKAGES = ("tagreel", "torchvision", "numpy")
 
 
-def account(fitted: Fitted, seconds: dict[str, float]) -> dict[str, Any]:
+def account(fitted: Fitted, salience: dict[str, Any] | None, seconds: dict[str, float]) -> dict[str, Any]:
     """What result.json will say of one final training beside its metrics."""
     return {
         "chosen": fitted.chosen,
         "search": [dataclasses.asdict(trial) for trial in fitted.trials],
         "training": fitted.account,
+        "salience": salience,
         "seconds": seconds,
     }
 
@@ -105,6 +106,7 @@ def write(
         search=accounts[0]["search"],
         chosen=accounts[0]["chosen"],
         training=accounts[0]["training"],
+        salience=accounts[0]["salience"],
         labels=list(labels),
         most_confused=[] if test.multi_label else confusions(results, list(labels)),
         seeds=list(seeds(config)),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from finetune import full_ft, metrics
+from finetune import full_ft, metrics, views
 from finetune.data import Split
 from finetune.start import Start
 from pipeline import artifacts, progress, storage
@@ -49,6 +49,7 @@ def check(config: TransferConfig, start: Start, train: Split | None, test: Split
         raise ConfigError(f"checkpoints and results are on local disks only; root = '{config.root}' is a URL")
     check_numbers(config)
     check_clips(start)
+    views.check(config, start.clip)
     if config.protocol == "full_ft":
         full_ft.share_batch(config, world)
     if train is not None:

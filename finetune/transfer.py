@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
-from finetune import evaluate, fc_only, few_shot, final_layer, full_ft, result
+from finetune import evaluate, fc_only, few_shot, final_layer, full_ft, result, salient, tested_model, views
 from finetune.data import Split, open_split
 from finetune.evaluate import Outputs
 from finetune.final_layer import FinalLayer
@@ -35,10 +36,12 @@ def transfer(config: TransferConfig) -> None:
     """Transfer some weights to one target by one protocol, and write the result."""
     with joined() as world, ends_when_told():
         start = open_start(config)
-        train = None if config.protocol == "evaluate" else open_split(config.root, config.target, "train")
+        evaluates = config.protocol == "evaluate"
+        needs_train = not evaluates or config.clip_choice == "salient"
+        train = open_split(config.root, config.target, "train") if needs_train else None
         test = open_split(config.root, config.target, "test")
         check(config, start, train, test, world)
-        own = final_layer.match(start, config.target, test.samples.labels) if train is None else None
+        own = final_layer.match(start, config.target, test.samples.labels) if evaluates else None
         files = artifacts.transfer_files(config)
         if is_finished(config, files, start, train, test, world):
             progress.say(f"transfer: '{files.folder}' is finished; nothing to do")
@@ -56,10 +59,12 @@ def transfer(config: TransferConfig) -> None:
             began = time.perf_counter()
             fitted = fit(config, start, own, train, reader, world, seed, unfinished)
             trained = time.perf_counter()
-            outputs = tested(config, start, fitted.model, test, world)
+            outputs, salience = tested(config, start, fitted.model, train, test, world)
             seconds = {"training": round(trained - began, 2), "test": round(time.perf_counter() - trained, 2)}
             if world.is_first:
-                unfinished.put(seed, result.predictions(test, outputs, seed), result.account(fitted, seconds))
+                tested_model.save(files.folder, seed, fitted.model, config.protocol)
+                account = result.account(fitted, salience, seconds)
+                unfinished.put(seed, result.predictions(test, outputs, seed), account)
 
         if world.is_first:
             labels = test.samples.labels if own is None else own.labels
@@ -103,12 +108,18 @@ def fit(
     return fc_only.fit(config, new_model(seed), train, reader, world)
 
 
-def tested(config: TransferConfig, start: Start, model: VideoResNet, test: Split, world: World) -> Outputs:
-    """Probabilities of the test videos."""
-    reader, everything = FrameReader(test.samples, start.clip), range(len(test.samples))
+def tested(
+    config: TransferConfig, start: Start, model: VideoResNet, train: Split | None, test: Split, world: World
+) -> tuple[Outputs, dict[str, Any] | None]:
+    """Probabilities of the test videos, and what choosing their clips took, where they were chosen."""
+    reader = FrameReader(test.samples, views.test_clip(config, start.clip))
     if fc_only.scores_from_features(config, start.clip):
-        return fc_only.test_outputs(config, model, test, reader, world)
-    return evaluate.video_scores(model, reader, everything, config.num_clips, world, config.precision, test.multi_label)
+        return fc_only.test_outputs(config, model, test, reader, world), None
+    choose, salience = salient.choice(config, start.clip, model, train, test, world)
+    how = {"multi_label": test.multi_label, "num_crops": config.num_crops, "choose": choose}
+    everything = range(len(test.samples))
+    scores = evaluate.video_scores(model, reader, everything, config.num_clips, world, config.precision, **how)
+    return scores, salience
 
 
 # ------------------------------------------------------------------------------------------------ before training

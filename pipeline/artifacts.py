@@ -10,7 +10,9 @@
 | index       | pretrain (first reader)   | pretrain, finetune; of large datasets     |
 | run         | pretrain.train            | finetune.transfer, report                 |
 | features    | finetune.features         | finetune.fc_only, finetune.few_shot       |
-| transfer    | finetune.transfer         | finetune.joint, report                    |
+| transfer    | finetune.transfer         | finetune.joint, finetune.explain, report  |
+| scorer      | finetune.salient          | finetune.salient                          |
+| explanation | finetune.explain          | people                                    |
 | sweep       | pipeline.launch           | report                                    |
 
 Every artefact is a folder with `config.json`, written first, and a marker, written last: {config, config_digest,
@@ -274,6 +276,16 @@ def dataset_files(root: str, dataset: str) -> DatasetFiles:
 def target_files(root: str, target: str, split: str) -> DatasetFiles:
     """`split` is "train" or "test"."""
     return DatasetFiles(storage.join(root, "targets", _checked_name("target", target), split), f"{target}-{split}")
+
+
+def scorer_folder(root: str, target: str, digest: str) -> str:
+    """Folder of a scorer of salient clips, beside the splits of its target: model.safetensors, scorer.json (its marker)."""
+    return storage.join(root, "targets", _checked_name("target", target), "scorers", digest)
+
+
+def explanation_folder(result_folder: str, name: str) -> str:
+    """Folder of one explanation of a transfer; explain.json is its marker."""
+    return storage.join(result_folder, "explain", _checked_name("explanation", name))
 
 
 def run_files(root: str, run: str) -> RunFiles:

@@ -28,6 +28,7 @@ VERBS = {
     "pretrain": ("pipeline.launch:pretrain_main", "shards → checkpoint (starts torchrun on this machine)"),
     "export": ("pretrain.export", "checkpoint or weights file → weights in a published format, with a model card"),
     "transfer": ("pipeline.launch:transfer_main", "checkpoint × target × protocol → result"),
+    "explain": ("finetune.explain", "result → where its network looks, what it confuses, how another result differs"),
     "sweep": ("pipeline.launch:sweep_main", "all of it over data sizes, protocols and seeds, with the report"),
     "recipes": ("pipeline.recipes", "list the settings of the paper, for --preset"),
     "report": ("pipeline.report", "write results.csv and report.html of a sweep again"),

@@ -380,9 +380,10 @@ class TransferConfig:
     num_clips: int = 10
     """Clips averaged per test video (paper, Section 4)."""
     num_crops: Literal[1, 3] = 1
-    """Crops of each test clip: the centre, or also both ends of the longer side."""
+    """Crops of each test clip: the centre; or both ends and the middle of the longer side, of frames whose shorter side is
+    scaled to the crop's."""
     test_crop_px: int | None = None
-    """Side of the test crop; None takes clip.crop_px. Beyond it the network runs fully convolutionally."""
+    """Side of the test crop; None takes clip.crop_px, 0 the whole frame. Beyond 112 the network runs fully convolutionally."""
     clip_choice: Literal["uniform", "salient"] = "uniform"
     """Which test clips: spread evenly, or the most salient of `salient_of` by a light scorer trained on the target."""
     salient_of: int = 40

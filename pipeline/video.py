@@ -164,6 +164,7 @@ class Encoder:
             # mbtree=0: on some CPUs x264's macroblock tree gives other bytes for the same frames from run to run.
             "x264-params": f"keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:mbtree=0",
         }
+        self._to_stored = VideoReformatter()
         self._time_base = 1 / rate
         self.fps = float(rate)
         self.num_frames = 0
@@ -174,6 +175,11 @@ class Encoder:
         frame.pict_type = av.video.frame.PictureType.NONE  # an upload's I frames must not force keyframes here
         self._container.mux(self._stream.encode(frame))
         self.num_frames += 1
+
+    def write_rgb(self, pixels: np.ndarray) -> None:
+        """Append uint8 [H, W, 3] RGB of the encoder's size."""
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+        self.write(self._to_stored.reformat(frame, format="yuv420p", interpolation=RESIZE, threads=1))
 
     def finish(self) -> bytes:
         self._container.mux(self._stream.encode(None))

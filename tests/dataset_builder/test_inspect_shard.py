@@ -10,11 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset_builder import contact_sheet
 from dataset_builder.build import build
 from dataset_builder.inspect_shard import InspectConfig, evenly, inspect, main
 from dataset_builder.shard_contents import read_shard
-from pipeline import storage, video
+from pipeline import contact_sheet, storage, video
 from pipeline.config import ConfigError, StorageConfig
 from pipeline.storage import StorageError
 from tests.dataset_builder.small_world import build_config, files_in, make_world, write_mp4

@@ -4,6 +4,7 @@ import io
 import shutil
 import tarfile
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import av
@@ -22,39 +23,56 @@ GARBAGE = "garbage"  # stored, but not a video
 QUARANTINED = "quarantined"  # refused when the target was made
 
 
-def coloured_video(label: int, number: int) -> bytes:
-    """A 40×48 video of 6 to 15 frames: the label's colour under noise that changes from frame to frame."""
+def coloured_frames(label: int, number: int) -> np.ndarray:
+    """6 to 15 frames, uint8 [T, 40, 48, 3]: the label's colour under noise that changes from frame to frame."""
     rng = np.random.default_rng((label, number))
-    encoder = Encoder(40, 48, 16.0)
-    for _ in range(6 + number % 10):
-        noise = np.kron(rng.integers(-40, 40, (5, 6, 3)), np.ones((8, 8, 1), int))
-        pixels = np.clip(np.array(list(COLOURS.values())[label]) + noise, 0, 255).astype(np.uint8)
+    noise = np.stack(
+        [np.kron(rng.integers(-40, 40, (5, 6, 3)), np.ones((8, 8, 1), int)) for _ in range(6 + number % 10)]
+    )
+    return np.clip(np.array(list(COLOURS.values())[label]) + noise, 0, 255).astype(np.uint8)
+
+
+def encoded(frames_THWC: np.ndarray) -> bytes:
+    """The stored form of a video, at 16 frames a second."""
+    encoder = Encoder(*frames_THWC.shape[1:3], 16.0)
+    for pixels in frames_THWC:
         encoder.write(av.VideoFrame.from_ndarray(pixels, format="rgb24").reformat(format="yuv420p"))
     return encoder.finish()
 
 
-def add_video(tar: tarfile.TarFile, key: str, label: int, number: int, fault: str | None) -> dict:
+def add_video(tar: tarfile.TarFile, key: str, label: int, frames_THWC: np.ndarray, fault: str | None) -> dict:
     """Append a video to a tar; its row of the shard index."""
     row = {"key": key, "label_ids": [label], "status": "ok"}
     if fault == QUARANTINED:
         return {**row, "status": "quarantined", "reason": "not_a_video"}
-    data = b"\0" * 500 if fault == GARBAGE else coloured_video(label, number)
+    data = b"\0" * 500 if fault == GARBAGE else encoded(frames_THWC)
     member = tarfile.TarInfo(f"{key}.mp4")
     member.size = len(data)
     place = {"video_offset": tar.offset + 512, "video_size": len(data), "video_crc32": zlib.crc32(data)}
     tar.addfile(member, io.BytesIO(data))
-    return {**row, **place, "num_frames": 6 + number % 10, "fps": 16.0, "width": 48, "height": 40, "duration_s": 1.0}
+    about = {"num_frames": len(frames_THWC), "height": frames_THWC.shape[1], "width": frames_THWC.shape[2]}
+    return {**row, **place, **about, "fps": 16.0, "duration_s": len(frames_THWC) / 16}
 
 
-def write_split(root: Path, part: str, per_label: int, faults: dict[int, str] | None = None) -> None:
-    """`per_label` videos of each colour in one shard; `faults` by running number."""
+def write_split(
+    root: Path,
+    part: str,
+    per_label: int,
+    faults: dict[int, str] | None = None,
+    render: Callable[[int, int], np.ndarray] = coloured_frames,
+) -> None:
+    """`per_label` videos of each colour in one shard; `faults` by running number, `render` from label and number."""
     files = artifacts.target_files(str(root), "colours", part)
     shard = Path(files.shard(0))
     shard.parent.mkdir(parents=True)
     with tarfile.open(f"{shard}.tar", "w") as tar:
         rows = [
             add_video(
-                tar, f"{part}{n:03d}", n % len(COLOURS), n + (1000 if part == "test" else 0), (faults or {}).get(n)
+                tar,
+                f"{part}{n:03d}",
+                n % len(COLOURS),
+                render(n % len(COLOURS), n + (1000 if part == "test" else 0)),
+                (faults or {}).get(n),
             )
             for n in range(per_label * len(COLOURS))
         ]

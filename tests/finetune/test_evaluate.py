@@ -1,7 +1,10 @@
 """Ten-clip averaging in closed form with networks that can be computed by hand, and equality over processes."""
 
+import dataclasses
 import math
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,9 +13,11 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor, nn
 
-from finetune import evaluate
+from finetune import evaluate, salient, views
 from finetune.data import open_split, read_ahead
-from pipeline import video
+from finetune.evaluate import Outputs
+from finetune.salient import ScorerConfig
+from pipeline import storage, video
 from pipeline.config import TransferConfig
 from pretrain.distributed import World
 from pretrain.models import build_model
@@ -89,15 +94,19 @@ def scored(config: TransferConfig, world: World) -> dict[str, np.ndarray]:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     model = build_model(config.model.name, 4, config.model.width)
-    test = open_split(config.root, config.target, "test")
+    train, test = (open_split(config.root, config.target, part) for part in ("train", "test"))
     reader = FrameReader(test.samples, config.clip)
     scores = evaluate.video_scores(model, reader, range(len(test.samples)), 3, world)
     few = evaluate.video_scores(model, reader, [5], 3, world)  # a process without any video
+    choose, _ = salient.choice(config, config.clip, model, train, test, world, ScorerConfig(min_clips=128, passes=1))
+    chosen = evaluate.video_scores(model, reader, range(len(test.samples)), 3, world, num_crops=3, choose=choose)
     return {
         "samples": scores.samples,
         "scores": scores.values,
         "bad": np.array(list(scores.undecodable)),
         "few": few.values,
+        "saliency": np.stack(list(choose.saliency.values())),
+        "chosen": chosen.values,
     }
 
 
@@ -107,10 +116,46 @@ def score_in_group(rank: int, size: int, config: TransferConfig, folder: str) ->
     dist.destroy_process_group()
 
 
+@pytest.mark.parametrize("size", [3, 30])
+def test_every_video_is_scored_once_whatever_the_number_of_processes(config, monkeypatch, size):
+    """Threads play the processes; 23 videos are no multiple of 3, and of 30 processes some have none."""
+    test = open_split(config.root, config.target, "test")
+    everything, scored_by, gathered = range(len(test.samples)), [], [[] for _ in range(size)]
+    rank, met = threading.local(), threading.Barrier(size, timeout=60)
+
+    def all_gather_object(parts: list, mine: list) -> None:
+        gathered[rank.number] = mine
+        met.wait()
+        parts[:] = gathered
+
+    def choose(reader: FrameReader, sample: int, num_clips: int) -> list[int]:
+        scored_by.append(sample)
+        return views.uniform(reader, sample, num_clips)
+
+    def play(number: int) -> Outputs:
+        rank.number = number
+        reader = FrameReader(test.samples, config.clip)
+        return evaluate.video_scores(MeanRed(), reader, everything, 2, World(number, size), choose=choose)
+
+    monkeypatch.setattr(dist, "all_gather_object", all_gather_object)
+    with ThreadPoolExecutor(size) as pool:
+        found = list(pool.map(play, range(size)))
+    assert sorted(scored_by) == list(everything)
+    alone = evaluate.video_scores(MeanRed(), FrameReader(test.samples, config.clip), everything, 2, World())
+    for outputs in found:
+        np.testing.assert_array_equal(outputs.samples, alone.samples)
+        np.testing.assert_array_equal(outputs.values, alone.values)
+        assert outputs.undecodable == alone.undecodable
+
+
 @pytest.mark.distributed
 def test_two_processes_give_the_same_bits_as_one(config, tmp_path):
     os.makedirs(tmp_path / "ranks")
+    config = dataclasses.replace(config, clip_choice="salient", salient_of=6)
     alone = scored(config, World())
+    storage.remove(
+        f"{config.root}/targets/{config.target}/scorers"
+    )  # one process trains another, the second waits for it
     assert len(alone["scores"]) % 2 == 0
     assert len(alone["scores"]) + len(alone["bad"]) == 23  # an odd number: one process has one video more
     mp.spawn(score_in_group, (2, config, str(tmp_path / "ranks")), nprocs=2)

@@ -100,11 +100,11 @@ def test_a_test_that_is_interrupted_is_all_that_is_repeated(config, monkeypatch)
     config = dataclasses.replace(config, learning_rates=(0.02,), repeats=3)
     video_scores, tests = full_ft.evaluate.video_scores, []
 
-    def stopped_in_the_second(*arguments):
+    def stopped_in_the_second(*arguments, **options):
         tests.append(0)
         if len(tests) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return video_scores(*arguments)
+        return video_scores(*arguments, **options)
 
     monkeypatch.setattr(full_ft.evaluate, "video_scores", stopped_in_the_second)
     counter = Interruptions(monkeypatch)

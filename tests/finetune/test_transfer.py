@@ -97,7 +97,9 @@ def test_full_ft_searches_on_videos_it_did_not_train_on_and_ends_with_all(config
     trained, tested = [], []
     train_at, video_scores = full_ft.train_at, evaluate.video_scores
     monkeypatch.setattr(full_ft, "train_at", lambda *a: trained.append(np.flatnonzero(a[4]).tolist()) or train_at(*a))
-    monkeypatch.setattr(evaluate, "video_scores", lambda *a: tested.append(list(a[2])) or video_scores(*a))
+    monkeypatch.setattr(
+        evaluate, "video_scores", lambda *a, **how: tested.append(list(a[2])) or video_scores(*a, **how)
+    )
     transfer(with_protocol(config, "full_ft", passes=1))
     assert len(tested[0]) == 4  # 0.25 of 16
     for search_train, search_test in zip(trained[:-1], tested[:-1], strict=True):

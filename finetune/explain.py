@@ -1,0 +1,255 @@
+"""`tagreel explain RESULT`: where the network of a finished transfer looks, what it confuses, how another one differs.
+
+{result folder}/explain/{name}/config.json
+                               videos/{number}-{key}.png, .mp4   evidence over space and time
+                               videos.csv confusions.csv [differences.csv]
+                               index.html     all of it on one page
+                               explain.json   written last: its existence means that the rest is whole
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from tyro.conf import Positional
+
+from finetune import activation_maps, explain_page, overlay, tested_model, views
+from finetune.activation_maps import LAST
+from finetune.data import open_split
+from finetune.explain_page import Comparison, Shown
+from finetune.predictions import Scored, confused_pairs, differences, in_common, read_scored
+from finetune.start import open_start
+from pipeline import artifacts, progress, storage
+from pipeline import config as configs
+from pipeline.cli import run_stage
+from pipeline.config import ConfigError, TransferConfig
+from pretrain.distributed import World, joined
+from pretrain.models import VideoResNet
+from pretrain.reading import FrameReader
+
+
+@dataclass(frozen=True)
+class ExplainConfig:
+    """A finished transfer → where its network looks, what it confuses, how another one differs."""
+
+    result: Positional[str] = ""
+    """Folder of the transfer, with its result.json: ROOT/runs/RUN/transfer/TARGET-PROTOCOL."""
+    name: str = "all"
+    """Of this explanation among those of the same result."""
+    right: int = 4
+    """Test videos shown of those that are right, the most confident first."""
+    wrong: int = 4
+    """... of those that are wrong."""
+    keys: tuple[str, ...] = ()
+    """Test videos shown besides these."""
+    layer: str = LAST
+    """Of the network: layer4 decomposes the label's logit exactly; others (layer3, layer2.0.conv1, …) by Grad-CAM."""
+    frames: int = 8
+    """Frames on a video's strip."""
+    against: str = ""
+    """Folder of another transfer to the same target: also list the labels on which the two differ."""
+    force: bool = False
+    """Discard what is at the same path and start over."""
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished transfer, as far as it is on disk."""
+
+    folder: str
+    marker: dict[str, Any]
+    config: TransferConfig
+    """Its root is where the folder lies now."""
+    scored: Scored
+
+
+def explain(config: ExplainConfig) -> None:
+    """Write the explanation of one result."""
+    here = open_finished(config.result)
+    there = open_finished(config.against) if config.against else None
+    chosen = choose_videos(config, here.scored)
+    compared = compare(here, there) if there else None
+    folder = artifacts.explanation_folder(here.folder, config.name)
+    marker = storage.join(folder, "explain.json")
+    digests = {name: found.marker["digest"] for name, found in (("result", here), ("against", there)) if found}
+    asked = dataclasses.replace(config, result="", against="")  # of the two, their content counts, not their paths
+    with joined() as world:
+        network = network_of(here, config.layer, world) if chosen else None
+        if artifacts.open_stage(folder, marker, asked, digests):
+            progress.say(f"explain: '{folder}' is finished; nothing to do")
+            return
+        shown, pictures = show_videos(config, here, chosen, network, folder, world)
+
+    pairs = confused_pairs(here.scored)
+    write_rows(storage.join(folder, "videos.csv"), shown)
+    write_rows(storage.join(folder, "confusions.csv"), pairs)
+    if compared is not None:
+        write_rows(storage.join(folder, "differences.csv"), compared.rows)
+    page = explain_page.page(
+        here.folder, here.scored, config.layer, list(zip(shown, pictures, strict=True)), pairs, compared
+    )
+    storage.write_bytes(storage.join(folder, "index.html"), page.encode())
+    counts = {
+        "test_videos": len(here.scored.keys) + sum(here.scored.undecodable.values()),
+        "scored": len(here.scored.keys),
+        "undecodable": here.scored.undecodable,
+        "right": int(here.scored.correct.sum()),
+        "shown": len(shown),
+        "confused_pairs": len(pairs),
+    }
+    artifacts.seal(folder, marker, counts, against=there.folder if there else None)
+    progress.say(f"explain: {storage.join(folder, 'index.html')}")
+
+
+# ------------------------------------------------------------------------------------------------ what there is
+
+
+def open_finished(folder: str) -> Finished:
+    """Raises: ConfigError for a folder that is not that of a finished transfer."""
+    folder = folder.removesuffix("/result.json").rstrip("/")
+    parts = folder.split("/")
+    if len(parts) < 4 or (parts[-4], parts[-2]) != ("runs", "transfer"):
+        raise ConfigError(f"'{folder}' is not the folder of a transfer: name ROOT/runs/RUN/transfer/TARGET-PROTOCOL")
+    root = "/".join(parts[:-4]) or ("/" if folder.startswith("/") else ".")
+    marker = artifacts.read_marker(
+        storage.join(folder, "result.json"), "name the folder of a finished transfer (tagreel transfer)"
+    )
+    resolved = storage.read_json(storage.join(folder, "config.json"))["resolved"]
+    config = configs.from_dict(TransferConfig, {**resolved, "root": root})
+    names = list(marker["metrics"]["per_class"])
+    return Finished(folder, marker, config, read_scored(folder, names, config.seed))
+
+
+def choose_videos(config: ExplainConfig, scored: Scored) -> dict[int, str]:
+    """Rows of `scored` to show, with the reason: the surest that are right, the surest that are wrong, then those named."""
+    unknown = [key for key in config.keys if key not in scored.keys]
+    if unknown:
+        raise ConfigError(
+            f"keys: '{unknown[0]}' is no scored test video of the result; its first is '{scored.keys[0]}'"
+        )
+    if config.frames < 1 or min(config.right, config.wrong) < 0:
+        raise ConfigError("frames must be at least 1, right and wrong at least 0")
+    surest = sorted(range(len(scored.keys)), key=lambda row: (-scored.scores[row].max(), scored.keys[row]))
+    right = [row for row in surest if scored.correct[row]][: config.right]
+    wrong = [row for row in surest if not scored.correct[row]][: config.wrong]
+    named = [scored.keys.index(key) for key in config.keys]
+    return {
+        **dict.fromkeys(named, "named"),
+        **dict.fromkeys(wrong, "wrong, and sure of it"),
+        **dict.fromkeys(right, "right, and sure of it"),
+    }
+
+
+def compare(here: Finished, there: Finished) -> Comparison:
+    """Raises: ConfigError where the two are not of the same target."""
+    common = in_common(here.scored, there.scored)
+    return Comparison(there.folder, *common, differences(*common))
+
+
+class Network(NamedTuple):
+    """What a transfer tested, and what it saw."""
+
+    model: VideoResNet
+    reader: FrameReader
+    """Of the test videos, at the size of the test."""
+
+
+def network_of(finished: Finished, layer: str, world: World) -> Network:
+    """The network that was tested, with all that its `layer` needs; ConfigError where it has no such layer."""
+    config = finished.config
+    start = open_start(config)
+    for name, digest in start.digests.items():
+        if finished.marker["input_digests"].get(name) != digest:
+            raise ConfigError(
+                f"what '{finished.folder}' started from ({name}) is no longer the same: transfer it again"
+            )
+    test = open_split(config.root, config.target, "test")
+    model = start.new_model(len(finished.scored.names), config.seed, world)
+    tested_model.load(finished.folder, config.seed, model)
+    activation_maps.find_layer(model, layer)
+    return Network(model, FrameReader(test.samples, views.test_clip(config, start.clip)))
+
+
+# ------------------------------------------------------------------------------------------------ what is written
+
+
+def show_videos(
+    config: ExplainConfig,
+    here: Finished,
+    chosen: dict[int, str],
+    network: Network | None,
+    folder: str,
+    world: World,
+) -> tuple[list[Shown], list[bytes]]:
+    """Write the pictures of the chosen videos; their rows and their strips."""
+    if network is None:
+        return [], []
+    model, reader = network
+    samples = {key: sample for sample, key in enumerate(reader.samples.keys.to_pylist())}
+    sheets, shown, pictures = drawing(), [], []
+    for number, (row, reason) in enumerate(progress.bar(chosen.items(), desc="videos", unit="video"), start=1):
+        key, labels = here.scored.keys[row], explained_labels(here.scored, row)
+        names = [here.scored.names[label] for label in labels]
+        maps = overlay.video_maps(model, reader, samples[key], labels, names, config.layer, world.device)
+        stem = f"videos/{number:02d}-{safe_name(key)}"
+        pictures.append(overlay.strip(maps, config.frames, sheets))
+        storage.write_bytes(storage.join(folder, f"{stem}.png"), pictures[-1])
+        storage.write_bytes(storage.join(folder, f"{stem}.mp4"), overlay.film(maps))
+        shown.append(
+            Shown(
+                key=key,
+                chosen=reason,
+                label=here.scored.names[here.scored.labels[row]],
+                predicted=names[0],
+                score=float(here.scored.scores[row].max()),
+                label_score=float(here.scored.scores[row, here.scored.labels[row]]),
+                peak_s=round(maps.peak_s, 3),
+                png=f"{stem}.png",
+                mp4=f"{stem}.mp4",
+            )
+        )
+    return shown, pictures
+
+
+def explained_labels(scored: Scored, row: int) -> list[int]:
+    """The predicted label, and the video's own where that is another."""
+    return list(dict.fromkeys([int(scored.predicted[row]), int(scored.labels[row])]))
+
+
+def safe_name(key: str) -> str:
+    """A file's name for a video's key: letters, digits and a few signs."""
+    return re.sub(r"[^A-Za-z0-9_-]+", "_", key)[:60]
+
+
+def drawing() -> Any:
+    try:
+        from pipeline import contact_sheet
+    except ImportError as error:
+        raise ConfigError("the pictures need Pillow: pip install 'tagreel[report]'") from error
+    return contact_sheet
+
+
+def write_rows(path: str, rows: Sequence[Any] | Iterable[Any]) -> None:
+    """A CSV of dataclass instances; without any, an empty file."""
+    text = io.StringIO()
+    for number, row in enumerate(map(dataclasses.asdict, rows)):
+        if not number:
+            writer = csv.DictWriter(text, row, lineterminator="\n")
+            writer.writeheader()
+        writer.writerow(row)
+    storage.write_bytes(path, text.getvalue().encode())
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Command line of the stage."""
+    run_stage(ExplainConfig, explain, argv)
+
+
+if __name__ == "__main__":
+    main()
