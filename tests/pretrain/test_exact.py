@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pipeline import artifacts
-from pretrain import checkpoint, train
+from pretrain import checkpoint, distributed, train
 from pretrain.distributed import World, prepare_exact
 from pretrain.engine import Engine, NonFiniteStepError
 from pretrain.models import build_model
@@ -279,13 +279,13 @@ def train_for(steps: int, config, rank: int, size: int, store: str) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size)}
     Engine.step = step_until_stopped
     torch.distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=size)
-    begin, torch.distributed.init_process_group = torch.distributed.init_process_group, lambda backend: None
+    meet, distributed.meet = distributed.meet, lambda backend, timeout_s: None
     try:
         train.train(config)
     except KeyboardInterrupt:
         pass
     finally:
-        Engine.step, torch.distributed.init_process_group = step, begin
+        Engine.step, distributed.meet = step, meet
 
 
 def trained(schedules: list, folder) -> dict[str, bytes]:

@@ -111,7 +111,7 @@ def test_equal_networks_are_taken_as_they_are_and_none_means_random(images):
     [
         ("r2plus1d_10", NARROW, r"r2d.safetensors.*cannot be inflated into R\(2\+1\)D.*choose the r3d model"),
         ("r3d_18", NARROW, r"r2d.safetensors.*'r3d_18'.*missing layer1.1.conv1.0.weight"),
-        ("r3d_10", 2 * NARROW, r"stem.0.weight is \[4, 3, 1, 7, 7\], the model has \[9, 3, 3, 7, 7\]"),
+        ("r3d_10", 2 * NARROW, r"stem.0.weight is \[4, 3, 1, 7, 7\], not \[9, 3, 3, 7, 7\]"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_by_name(images, name, width, message):
@@ -121,7 +121,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(images, name, width, messag
 
 def test_clip_weights_do_not_become_those_of_images(tmp_path):
     weights.export(build_model("r3d_10", 5, NARROW), tmp_path / "r3d.safetensors")
-    with pytest.raises(ConfigError, match=r"stem.0.weight is \[4, 3, 3, 7, 7\], the model has \[4, 3, 1, 7, 7\]"):
+    with pytest.raises(ConfigError, match=r"stem.0.weight is \[4, 3, 3, 7, 7\], not \[4, 3, 1, 7, 7\]"):
         started(ModelConfig("r2d_10", NARROW, str(tmp_path / "r3d.safetensors")), 5)
 
 
