@@ -38,7 +38,8 @@ VERBS = {
 
 EXIT_BAD_INPUT = 2
 EXIT_PEER_LOST = 69  # another process of the run is gone; nothing is wrong with this one
-EXIT_INTERRUPTED = 75  # told to stop (SIGTERM); the same command goes on from there
+EXIT_INTERRUPTED = 75  # told to stop (SIGTERM, Ctrl-C), and what was done is saved; the same command goes on from there
+REPEATED_S = 2.0  # signals this close together are one wish to stop
 
 C = TypeVar("C")
 

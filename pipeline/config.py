@@ -489,6 +489,8 @@ def _coerce(hint: Any, value: Any, where: str) -> Any:
         item = options[0]
         if not isinstance(value, list | tuple):
             raise ConfigError(f"'{where}' must be a list, not {value!r}")
+        if Ellipsis not in options and len(value) != len(options):
+            raise ConfigError(f"'{where}' must have {len(options)} values, not {value!r}")
         return tuple(_coerce(item, v, f"{where}[{i}]") for i, v in enumerate(value))
     if origin is Literal:
         if value not in options:

@@ -19,13 +19,14 @@ import torch
 from pipeline import artifacts, progress, storage
 from pipeline import config as configs
 from pipeline.artifacts import RunFiles
-from pipeline.cli import EXIT_INTERRUPTED, run_stage
+from pipeline.cli import EXIT_INTERRUPTED, REPEATED_S, run_stage
 from pipeline.config import ConfigError, PretrainConfig
-from pretrain import checkpoint, reporter, schedule
+from pretrain import checkpoint, schedule
+from pretrain.checks import check
 from pretrain.data import MicrobatchSampler, Share, TrainingClips, microbatches
 from pretrain.distributed import World, joined, prepare_exact
 from pretrain.engine import Engine, NonFiniteStepError
-from pretrain.models import BUILDERS, build_model, count
+from pretrain.models import build_model, count
 from pretrain.models.counts import shapes_only
 from pretrain.models.padding import pad_channels
 from pretrain.models.start import Origin, started
@@ -38,6 +39,8 @@ from pretrain.samples import Samples, open_samples
 from pretrain.saver import Saver, identity
 from pretrain.schedule import learning_rate, num_steps
 from pretrain.virtual_workers import VirtualWorkers
+
+FAULTS_SHOWN = 4  # microbatches that are named when training diverges; often all are at fault
 
 
 def train(config: PretrainConfig) -> None:
@@ -106,22 +109,6 @@ def train(config: PretrainConfig) -> None:
 # ---------------------------------------------------------------------------------------------- before the loop
 
 
-def check(config: PretrainConfig) -> None:
-    """Refuse what cannot work before anything is written."""
-    if config.clip.crop_px > min(config.clip.size_hw):
-        raise ConfigError(
-            f"clip.crop_px = {config.clip.crop_px} does not fit into clip.size_hw = {config.clip.size_hw}"
-        )
-    if config.model.name not in BUILDERS:
-        raise ConfigError(f"unknown model.name = '{config.model.name}'; choices: {', '.join(BUILDERS)}")
-    if not storage.is_local(config.root):
-        raise ConfigError(f"checkpoints are written to local disks only; root = '{config.root}' is a URL")
-    schedule.check(config.recipe)
-    reporter.check(config)
-    if config.checkpoint_clips < 1:
-        raise ConfigError("checkpoint_clips must be at least 1")
-
-
 def is_finished(config: PretrainConfig, files: RunFiles, digests: dict[str, str], world: World) -> bool:
     """Begin or take up the run's folder, on the first rank; true on all when there is nothing left to do."""
     finished = torch.zeros(1, device=world.device)
@@ -181,7 +168,6 @@ class StopRequest:
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
-    REPEATED_S = 2.0  # signals this close together are one
 
     def __enter__(self) -> "StopRequest":
         self.asked, self.asked_at = False, 0.0
@@ -193,7 +179,7 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _ask(self, number: int, _: object) -> None:
-        if self.asked and number == signal.SIGINT and time.monotonic() - self.asked_at > self.REPEATED_S:
+        if self.asked and number == signal.SIGINT and time.monotonic() - self.asked_at > REPEATED_S:
             raise KeyboardInterrupt
         self.asked, self.asked_at = True, time.monotonic()
 
@@ -211,8 +197,10 @@ def diverged(error: NonFiniteStepError, share: Share, samples: Samples, clips_se
     faults = [
         f"positions {share.positions[number][0]}–{share.positions[number][-1]}: "
         + ", ".join(samples.key(sample) for sample in share.samples[number])
-        for number in error.microbatches
+        for number in error.microbatches[:FAULTS_SHOWN]
     ]
+    if (more := len(error.microbatches) - len(faults)) > 0:
+        faults.append(f"and in {more} more microbatches of this process")
     return ConfigError(
         f"training diverged after {clips_seen:,} clips ({error}); the checkpoints before it are kept. "
         + (

@@ -30,6 +30,11 @@ def test_every_field_says_what_it_means(kind):
         assert body.split(f"    {field.name}: ")[1].split("\n")[1].strip().startswith('"""'), field.name
 
 
+def test_a_pair_has_two_values():
+    with pytest.raises(ConfigError, match=r"'clip.size_hw' must have 2 values, not \[128, 171, 3\]"):
+        configs.from_dict(PretrainConfig, {"clip": {"size_hw": [128, 171, 3]}})
+
+
 def test_an_unknown_key_is_named_with_its_path():
     with pytest.raises(ConfigError, match=r"unknown key 'source.sed_labels'.*seed_labels"):
         configs.from_dict(BuildConfig, {"source": {"sed_labels": "x"}})

@@ -252,7 +252,7 @@ def test_signals_to_the_whole_group_do_not_end_the_loader_first(runs):
 
 def test_a_second_ctrl_c_some_time_later_leaves_at_once(runs):
     run = runs.new()
-    twice = "os.kill(os.getpid(), signal.SIGINT); train.StopRequest.REPEATED_S = 0; os.kill(os.getpid(), signal.SIGINT)"
+    twice = "os.kill(os.getpid(), signal.SIGINT); train.REPEATED_S = 0; os.kill(os.getpid(), signal.SIGINT)"
     told = runs.start(run, at_step(6, twice))
     assert (told.status, told.num_steps) == (130, 5), told.output
     assert checkpoint.newest(runs.checkpoints(run)).clips_seen == 4 * BATCH

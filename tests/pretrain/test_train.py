@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import math
 import os
 import signal
 import subprocess
@@ -16,7 +17,8 @@ from pipeline.cli import EXIT_INTERRUPTED
 from pipeline.config import ConfigError, to_dict
 from pipeline.progress import read_metrics
 from pretrain import checkpoint, distributed, train, transforms
-from pretrain.engine import Engine
+from pretrain.data import Share
+from pretrain.engine import Engine, NonFiniteStepError
 from pretrain.models.start import started
 from pretrain.samples import open_samples
 from pretrain.virtual_workers import VirtualWorkers
@@ -139,6 +141,16 @@ def test_divergence_names_positions_and_videos_and_keeps_what_was_saved(named, m
     assert checkpoint.newest(artifacts.run_files(config.root, config.run).checkpoints).clips_seen == 16
 
 
+def test_where_all_microbatches_diverge_the_first_few_are_named(config):
+    samples = open_samples(artifacts.dataset_files(config.root, config.dataset), "")
+    share = Share(iter(()), 0, torch.device("cpu"))
+    share.positions = [[2 * number, 2 * number + 1] for number in range(128)]
+    share.samples = [[0, 1]] * 128
+    said = str(train.diverged(NonFiniteStepError(math.nan, math.nan, list(range(128))), share, samples, 512))
+    assert "positions 6–7: v0000, v0001; and in 124 more microbatches of this process" in said
+    assert "positions 8–9" not in said
+
+
 def test_processes_with_unequal_shares_are_told_so(named, capsys):
     config = named("uneven", virtual_workers=8)
     samples = open_samples(artifacts.dataset_files(config.root, config.dataset), "")
@@ -155,6 +167,15 @@ def test_processes_with_unequal_shares_are_told_so(named, capsys):
     ("change", "message"),
     [
         ({"clip": {"crop_px": 64}}, "crop_px = 64 does not fit"),
+        ({"clip": {"length": 0}}, "clip.length = 0 must be at least 1"),
+        ({"clip": {"stride": -1}}, "clip.stride = -1 must be at least 1"),
+        ({"clip": {"fps": 0.0}}, "clip.fps = 0.0 must be above 0"),
+        ({"clip": {"crop_px": 0}}, "clip.crop_px = 0 must be at least 1"),
+        ({"model": {"width": 0.0}}, "model.width = 0.0 must be a number above 0"),
+        ({"loader_workers": -1}, "loader_workers = -1 must be at least 0"),
+        ({"max_replaced": -0.1}, "max_replaced = -0.1 must be at least 0"),
+        ({"checkpoint_clips": 0}, "checkpoint_clips = 0 must be at least 1"),
+        ({"peer_timeout_s": 0.0}, "peer_timeout_s = 0.0 must be above 0"),
         ({"model": {"name": "resnet50"}}, "unknown model.name = 'resnet50'; choices: r2plus1d_10"),
         ({"root": "s3://bucket/root"}, "local disks only"),
         ({"recipe": {"batch_per_gpu": 0}}, "batch_per_gpu must be at least 1"),
