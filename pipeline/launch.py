@@ -42,6 +42,8 @@ class CommandFailed(ConfigError):
 
 def torchrun(module: str, num_processes: int) -> tuple[str, ...]:
     """argv that starts `module` as `num_processes` torch.distributed processes on this machine."""
+    if num_processes < 1:
+        raise ConfigError(f"num_processes must be at least 1, not {num_processes}")
     if num_processes == 1:
         return (sys.executable, "-m", module)
     launcher = ("pretrain.torchrun", "--standalone", f"--nproc-per-node={num_processes}")
@@ -62,14 +64,14 @@ def run(step: Command) -> None:
 
 
 def _status(process: subprocess.Popen) -> int:
-    """Wait; exit status as a shell tells it. To stop is the stage's business: it hears SIGTERM from here, Ctrl-C itself."""
-    before = signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGTERM))
+    """Wait; exit status as a shell tells it. To stop is the stage's business: it hears SIGTERM from here, each Ctrl-C itself."""
+    handlers = {signal.SIGTERM: lambda *_: process.send_signal(signal.SIGTERM), signal.SIGINT: lambda *_: None}
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         code = process.wait()
-    except KeyboardInterrupt:
-        code = process.wait()
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return 128 - code if code < 0 else code
 
 

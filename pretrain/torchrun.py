@@ -26,7 +26,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.elastic.rendezvous import RendezvousError
 
-from pipeline.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_PEER_LOST
+from pipeline.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_PEER_LOST, REPEATED_S
 
 STOP_TIMEOUT_S = 300
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -46,6 +46,7 @@ def launch(argv: list[str]) -> int:
         # Else the ranks use the store of the first round's first host for good, whether it is still there or not.
         os.environ.setdefault("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
+    logging.getLogger("torch.distributed.elastic.agent.server.api").addFilter(is_of_no_signal)
     stop = StopOnce()
     for number in STOP_SIGNALS:
         signal.signal(number, stop)
@@ -54,11 +55,16 @@ def launch(argv: list[str]) -> int:
     except ChildFailedError as error:
         return status_of(failure.exitcode for failure in error.failures.values())
     except SignalException as error:
-        return EXIT_INTERRUPTED if error.sigval == signal.SIGTERM and stop.in_time else 128 + error.sigval
+        return EXIT_INTERRUPTED if stop.let_save else 128 + error.sigval
     except (RendezvousError, DistError) as error:
         print(f"tagreel: the launchers cannot meet at '{options.rdzv_endpoint}': {error}", file=sys.stderr)
         return EXIT_PEER_LOST
     return 0
+
+
+def is_of_no_signal(record: logging.LogRecord) -> bool:
+    """Of torchrun's log: what it received, the ranks say in words of their own."""
+    return "death signal" not in record.getMessage()
 
 
 def status_of(exit_codes: Iterable[int]) -> int:
@@ -74,20 +80,26 @@ def status_of(exit_codes: Iterable[int]) -> int:
 
 
 class StopOnce:
-    """Signal handler: the first signal stops the ranks, in torchrun's own way; later ones change nothing."""
+    """Signal handler: the first signal stops the ranks, in torchrun's own way; later ones change nothing here.
+
+    (A Ctrl-C some time after another one, which the ranks hear, too, ends those of training at once: `hastened`.)
+    """
 
     def __init__(self) -> None:
         self.since: float | None = None
+        self.hastened = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.since is None:
             self.since = time.monotonic()
             raise SignalException(f"told to stop by signal {number}", signal.Signals(number))
+        self.hastened |= number == signal.SIGINT and time.monotonic() - self.since > REPEATED_S
 
     @property
-    def in_time(self) -> bool:
-        """The ranks ended by themselves; else they were killed when their time was up."""
-        return self.since is not None and time.monotonic() - self.since < STOP_TIMEOUT_S
+    def let_save(self) -> bool:
+        """The ranks ended by themselves, in their own time; they were neither hastened nor killed when it was up."""
+        in_time = self.since is not None and time.monotonic() - self.since < STOP_TIMEOUT_S
+        return in_time and not self.hastened
 
 
 if __name__ == "__main__":

@@ -11,11 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
+from torch.distributed.elastic.multiprocessing.api import SignalException
 
 from pipeline import artifacts, cli, launch
 from pipeline.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_PEER_LOST
 from pipeline.config import PretrainConfig, to_dict
-from pretrain import checkpoint
+from pretrain import checkpoint, torchrun
 from pretrain.torchrun import status_of
 
 
@@ -54,8 +55,15 @@ def test_bad_input_is_said_once_and_last_with_its_status(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.distributed
-def test_sigterm_to_tagreel_reaches_the_ranks_which_save(named, tmp_path):
-    config: PretrainConfig = dataclasses.replace(named("launched", total_clips=8_000_000), num_processes=2)
+@pytest.mark.parametrize(
+    ("number", "send"),
+    [
+        pytest.param(signal.SIGTERM, os.kill, id="SIGTERM to tagreel"),
+        pytest.param(signal.SIGINT, os.killpg, id="Ctrl-C"),
+    ],
+)
+def test_a_signal_reaches_the_ranks_which_save(named, tmp_path, number, send):
+    config: PretrainConfig = dataclasses.replace(named(f"told_{number}", total_clips=8_000_000), num_processes=2)
     path = tmp_path / "config.json"
     path.write_text(json.dumps(to_dict(config)))
     files = artifacts.run_files(config.root, config.run)
@@ -66,13 +74,14 @@ def test_sigterm_to_tagreel_reaches_the_ranks_which_save(named, tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     for _ in range(3):  # as a scheduler does that tells every process of a job
-        process.send_signal(signal.SIGTERM)
+        send(process.pid, number)
         time.sleep(0.05)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == EXIT_INTERRUPTED, errors
     saved = checkpoint.newest(files.checkpoints).clips_seen
     assert output.count(f"saved at {saved:,} clips") == 1
     assert "Traceback" not in errors
+    assert "death signal" not in errors
 
 
 RANKS = """
@@ -143,3 +152,23 @@ def test_a_command_ends_with_the_status_of_its_stage(tmp_path, code, status):
         launch.run(step)
     assert failed.value.status == status
     assert cli.guarded(lambda: launch.run(step)) == status
+
+
+def test_a_command_waits_for_its_stage_however_often_ctrl_c_is_pressed(tmp_path):
+    code = "import os, signal, time\nfor _ in range(3): os.kill(os.getppid(), signal.SIGINT); time.sleep(0.1)\nos._exit(75)"
+    step = launch.Command("step", (sys.executable, "-c", code), PretrainConfig(), str(tmp_path / "step.json"))
+    assert cli.guarded(lambda: launch.run(step)) == EXIT_INTERRUPTED
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_ctrl_c_lets_the_ranks_save_unless_another_comes_later(monkeypatch):
+    stop = torchrun.StopOnce()
+    with pytest.raises(SignalException):
+        stop(signal.SIGINT, None)
+    stop(signal.SIGINT, None)
+    assert stop.let_save
+    monkeypatch.setattr(torchrun, "REPEATED_S", 0.0)
+    stop(signal.SIGTERM, None)
+    assert stop.let_save
+    stop(signal.SIGINT, None)
+    assert not stop.let_save
