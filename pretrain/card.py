@@ -7,9 +7,7 @@ not known of weights that came from elsewhere is null.
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Iterator, Mapping
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import torch
@@ -99,18 +97,6 @@ def _exclusions(dataset: DatasetFiles) -> Iterator[Card]:
     marker = storage.read_json(dataset.marker) if storage.exists(dataset.marker) else {}
     if (base := marker.get("config", {}).get("base")) is not None:
         yield from _exclusions(DatasetFiles(artifacts.shard_path(dataset.folder, f"../{base}"), base))
-
-
-def versions() -> dict[str, str | None]:
-    """Of what wrote the file."""
-    return {"tagreel": _version("tagreel"), "torch": torch.__version__, "python": platform.python_version()}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 # ------------------------------------------------------------------------------------------------------ Markdown

@@ -18,6 +18,7 @@ from pretrain import checkpoint
 from pretrain.checkpoint import MODEL
 from pretrain.models import files, weights
 from pretrain.models.files import Format
+from pretrain.provenance import versions
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def export(config: ExportConfig) -> dict[str, Any]:
         **origin.about,
         "source": origin.source,
         "licence": config.licence,
-        "versions": cards.versions(),
+        "versions": versions(),
     }
     weights.export(origin.tensors, config.to, config.format, card)
     data = storage.read_bytes(config.to)

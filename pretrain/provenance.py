@@ -11,14 +11,18 @@ from pretrain.distributed import World
 def provenance(world: World) -> dict[str, str | int | None]:
     """Versions, device and number of processes of this (the last) part of a run."""
     return {
-        **{name: _version(name) for name in ("tagreel", "torchvision", "av")},
-        "torch": str(torch.__version__),
-        "python": platform.python_version(),
+        **versions("torchvision", "av"),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
         "device": device_name(world.device),
         "world_size": world.size,
     }
+
+
+def versions(*more: str) -> dict[str, str | None]:
+    """Of the project, torch and Python, and of `more` packages; None for one that is not installed."""
+    packages = {name: _version(name) for name in ("tagreel", *more)}
+    return {**packages, "torch": str(torch.__version__), "python": platform.python_version()}
 
 
 def device_name(device: torch.device) -> str:
