@@ -1,5 +1,7 @@
 """What a pretraining config must be, told before anything is read or written."""
 
+import os
+
 from pipeline import storage
 from pipeline.config import ClipConfig, ConfigError, ModelConfig, PretrainConfig
 from pretrain import reporter, schedule
@@ -29,6 +31,11 @@ def check(config: PretrainConfig) -> None:
             raise ConfigError(f"{name} = {getattr(config, name)} must be at least {least}")
     if not config.peer_timeout_s > 0:
         raise ConfigError(f"peer_timeout_s = {config.peer_timeout_s} must be above 0")
+    if config.force and int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)):
+        raise ConfigError(
+            "force would discard the run anew at each of torchrun's restarts: remove its folder yourself, or give this "
+            "one another name"
+        )
 
 
 def check_clip(clip: ClipConfig) -> None:

@@ -191,6 +191,15 @@ def test_impossible_configs_are_refused_before_anything_is_written(config, chang
     assert not Path(artifacts.run_files(config.root, "impossible").folder).exists()
 
 
+def test_a_run_that_torchrun_restarts_is_not_discarded_each_time(named, uninterrupted, monkeypatch):
+    trained(named, uninterrupted)
+    forced = dataclasses.replace(named("whole"), force=True)
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    with pytest.raises(ConfigError, match="force would discard the run anew at each"):
+        train.train(forced)
+    assert_equal(weights(forced, 32), uninterrupted)
+
+
 # ------------------------------------------------------------------------------------------- several processes
 
 
