@@ -107,7 +107,7 @@ def of_run(config: ExportConfig) -> Origin:
 def of_file(config: ExportConfig) -> Origin:
     """A file of weights, with what its own card says of them."""
     known = weights.card(config.weights) or {}
-    digest = hashlib.sha256(storage.read_bytes(config.weights)).hexdigest()
+    digest = weights.digest(config.weights)
     source = {"file": os.path.basename(config.weights), "sha256": digest, "source": known.get("source")}
     about = {name: known.get(name) for name in ("labels", "preprocessing", "training", "data")}
     return Origin(weights.load(config.weights), source, about)
@@ -121,7 +121,7 @@ def written(config: ExportConfig, origin: Origin) -> dict[str, Any] | None:
     found = storage.read_json(beside) if storage.exists(beside) else None
     if found is None or (found["source"], found["file"]["format"], found["licence"], found["file"]["sha256"]) != (
         *(origin.source, config.format, config.licence),
-        hashlib.sha256(storage.read_bytes(config.to)).hexdigest(),
+        weights.digest(config.to),
     ):
         raise ConfigError(f"'{config.to}' exists and is another file: give --to another name, or pass --force")
     return found

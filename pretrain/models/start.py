@@ -1,6 +1,5 @@
 """What a training starts from: the network of a config, at random or with the trunk of given weights."""
 
-import hashlib
 from dataclasses import dataclass
 
 from pipeline.config import ConfigError, ModelConfig
@@ -25,14 +24,14 @@ def started(config: ModelConfig, num_labels: int, dropout: float = 0.0) -> tuple
     they are the same ones. 2-D kernels are inflated where the network's are longer (`config.inflate`).
 
     Raises:
-        ConfigError: the file does not exist or does not fit the network; the message names it and the tensors.
+        StorageError: the file cannot be read.
+        ConfigError: it does not fit the network; the message names it and the tensors.
     """
     model = build_model(config.name, num_labels, config.width, dropout)
     if not config.weights:
         return model, Origin("random weights", {})
     tensors = weights.load(config.weights)
-    with open(config.weights, "rb") as file:
-        digests = {"weights": hashlib.file_digest(file, "sha256").hexdigest()}
+    digests = {"weights": weights.digest(config.weights)}
     try:
         tensors, inflated = inflate(tensors, model, config.inflate)
         weights.fill(model, tensors, trunk_only=True)

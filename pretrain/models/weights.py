@@ -156,6 +156,11 @@ def card(path: str | Path) -> dict[str, Any] | None:
     return found if found["file"]["sha256"] == hashlib.sha256(data).hexdigest() else None
 
 
+def digest(path: str | Path) -> str:
+    """SHA-256 of a file, by which cards and runs know it."""
+    return hashlib.sha256(storage.read_bytes(str(path))).hexdigest()
+
+
 def preprocessing(path: str | Path) -> dict[str, Any] | None:
     """How clips must be prepared for these weights (see `pretrain.card.preprocessing`); None where the file does not say."""
     found = card(path)

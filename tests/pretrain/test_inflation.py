@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 
+import fsspec
 import pytest
 import torch
 
@@ -14,7 +15,6 @@ from pretrain.models.inflation import centered, inflate, repeated
 from pretrain.models.start import started
 from pretrain.train import train
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 NARROW = 0.07
 KERNELS_OF_10_LAYERS = 9  # the stem, and two in each of four blocks; projections stay 1×1×1
 
@@ -95,6 +95,14 @@ def test_the_trunk_is_taken_and_the_final_layer_is_new(images, how):
         torch.testing.assert_close(taken, given[name].to(tensor.dtype))
     assert not torch.equal(model.fc.weight, given["fc.weight"].float())  # though the number of labels is the same
     assert f"{KERNELS_OF_10_LAYERS} 2-D kernels inflated ({how}); the final layer is new" in origin.description
+    assert origin.digests == {"weights": hashlib.sha256(images[1].read_bytes()).hexdigest()}
+
+
+def test_the_file_may_be_a_url(images):
+    with fsspec.open("memory://first.safetensors", "wb") as file:
+        file.write(images[1].read_bytes())
+    model, origin = started(ModelConfig("r2d_10", NARROW, "memory://first.safetensors"), 5)
+    assert torch.equal(model.stem[0].weight.double(), images[0].stem[0].weight)
     assert origin.digests == {"weights": hashlib.sha256(images[1].read_bytes()).hexdigest()}
 
 
