@@ -17,6 +17,7 @@ import torch
 from pipeline import artifacts, storage
 from pipeline.config import ClipConfig, ModelConfig, PretrainConfig, RecipeConfig
 from pipeline.video import Encoder
+from pretrain import distributed
 
 NUM_LABELS = 3
 PER_SHARD = 10
@@ -102,12 +103,14 @@ def root(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Small networks spend their time waiting when several threads share them."""
+    """Small networks spend their time waiting when threads share them, and float sums depend on how they do."""
     num_threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(distributed, "available_cores", lambda: 1)
+        yield
     torch.set_num_threads(num_threads)
 
 

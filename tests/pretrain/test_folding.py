@@ -14,7 +14,6 @@ from pretrain.models.r2plus1d import stem_2plus1d
 from pretrain.models.r3d import _plain_conv
 from pretrain.models.resnet import Bottleneck, SimpleBlock
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 CLOSE = {"rtol": 1e-10, "atol": 1e-10}
 FAMILIES = {"r2plus1d": Conv2Plus1d, "r3d": partial(_plain_conv, 3), "r2d": partial(_plain_conv, 1)}
 STRIDES = [(1, 1, 1), (1, 2, 2), (2, 2, 2), (2, 1, 1)]

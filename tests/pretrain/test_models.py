@@ -13,8 +13,6 @@ from pretrain.models.layers import Conv2Plus1d, Conv3d
 from pretrain.models.r2plus1d import stem_2plus1d
 from pretrain.models.resnet import Bottleneck, VideoResNet
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 TABLE_2 = {"r2plus1d_18": (33, 83), "r2plus1d_34": (64, 152), "r2plus1d_101": (86, 176), "r2plus1d_152": (118, 252)}
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 MIDDLE = {  # of the (2+1)D convolution from … to … channels

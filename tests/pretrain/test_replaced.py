@@ -10,7 +10,7 @@ import torch
 from pipeline import artifacts, storage
 from pipeline.cli import EXIT_BAD_INPUT, guarded
 from pipeline.progress import read_metrics
-from pretrain import distributed, train
+from pretrain import train
 from pretrain.data import UNREADABLE, TrainingClips
 from pretrain.distributed import World
 from pretrain.engine import Engine
@@ -18,12 +18,6 @@ from pretrain.replaced import ReplacedClips
 from pretrain.samples import SampleError, open_samples
 
 DAMAGED = ("v0003", "v0008", "v0014", "v0021")
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    """Weights are compared bit for bit: sums of floats depend on how threads share them."""
-    monkeypatch.setattr(distributed, "available_cores", lambda: 1)
 
 
 @pytest.fixture

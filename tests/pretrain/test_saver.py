@@ -13,14 +13,9 @@ import torch
 from pipeline import artifacts
 from pipeline.config import ConfigError
 from pipeline.storage import StorageError
-from pretrain import checkpoint, distributed, saver, tensor_file, train
+from pretrain import checkpoint, saver, tensor_file, train
 from pretrain.distributed import World
 from pretrain.engine import Engine
-
-
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    monkeypatch.setattr(distributed, "available_cores", lambda: 1)
 
 
 def checkpoints(config) -> Path:

@@ -12,7 +12,6 @@ from pretrain.models import build_model, layers, selftest
 from pretrain.models.counts import shapes_only
 from pretrain.models.selftest import ConvShape, compare, distinct_shapes
 
-pytestmark = pytest.mark.usefixtures("one_thread")
 CPU = torch.device("cpu")
 SMALL = DoctorConfig(model="r2plus1d_10", width=0.1, crop_px=32, device="cpu")
 TEMPORAL = ConvShape(8, 8, (3, 1, 1), (1, 1, 1), (2, 6, 6))  # the shape whose bf16 weight gradient oneDNN gets wrong

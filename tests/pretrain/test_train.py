@@ -35,12 +35,6 @@ def assert_equal(a: dict, b: dict) -> None:
         assert torch.equal(a[name], b[name]), name
 
 
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    """Sums of floats depend on how threads share them; with one thread a process adds like each of several does."""
-    monkeypatch.setattr(distributed, "available_cores", lambda: 1)
-
-
 @pytest.fixture(scope="module")
 def uninterrupted(root):
     """Weights after 32 clips, trained without a break; by run name, made once."""
