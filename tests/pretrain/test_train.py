@@ -14,9 +14,10 @@ import torch
 
 from pipeline import artifacts, storage
 from pipeline.cli import EXIT_INTERRUPTED
-from pipeline.config import ConfigError, to_dict
+from pipeline.config import ClipConfig, ConfigError, to_dict
 from pipeline.progress import read_metrics
 from pretrain import checkpoint, distributed, train, transforms
+from pretrain.checks import check_clip
 from pretrain.data import Share
 from pretrain.engine import Engine, NonFiniteStepError
 from pretrain.models.start import started
@@ -183,6 +184,13 @@ def test_impossible_configs_are_refused_before_anything_is_written(config, chang
     with pytest.raises(ConfigError, match=message):
         train.train(impossible)
     assert not Path(artifacts.run_files(config.root, "impossible").folder).exists()
+
+
+def test_with_short_edge_only_the_short_side_must_hold_the_crop():
+    check_clip(ClipConfig(size_hw=(128, 100), short_edge=True, crop_px=112))
+    for size_hw, short_edge in (((128, 100), False), ((100, 128), True)):
+        with pytest.raises(ConfigError, match="crop_px = 112 does not fit"):
+            check_clip(ClipConfig(size_hw=size_hw, short_edge=short_edge, crop_px=112))
 
 
 def test_a_run_that_torchrun_restarts_is_not_discarded_each_time(named, uninterrupted, monkeypatch):
