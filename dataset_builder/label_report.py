@@ -6,7 +6,7 @@ Writes one JSON file and one page.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from dataset_builder import label_page
@@ -14,23 +14,9 @@ from dataset_builder.dataset_labels import DatasetLabels, read_dataset, read_tar
 from dataset_builder.label_overlap import LabelOverlap, label_overlap
 from pipeline import artifacts, progress, storage
 from pipeline.cli import run_stage
-from pipeline.config import ConfigError
+from pipeline.config import ConfigError, LabelReportConfig
 
 MAX_NAME = 100  # characters of a report's file name that is made of the datasets' names
-
-
-@dataclass(frozen=True)
-class LabelReportConfig:
-    """Finished datasets (and targets) → a report on their label spaces."""
-
-    root: str = "tagreel-data"
-    """Folder that holds every artefact."""
-    datasets: tuple[str, ...] = ()
-    """Datasets to compare."""
-    targets: tuple[str, ...] = ()
-    """Targets whose labels are looked up in each dataset's label space."""
-    name: str = ""
-    """Name of the report; empty joins the names of the datasets with "+"."""
 
 
 def report_labels(config: LabelReportConfig) -> dict[str, str]:

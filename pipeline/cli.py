@@ -29,7 +29,7 @@ VERBS = {
     "export": ("pretrain.export", "checkpoint or weights file → weights in a published format, with a model card"),
     "transfer": ("pipeline.launch:transfer_main", "checkpoint × target × protocol → result"),
     "explain": ("finetune.explain", "result → where its network looks, what it confuses, how another result differs"),
-    "sweep": ("pipeline.launch:sweep_main", "all of it over data sizes, protocols and seeds, with the report"),
+    "sweep": ("pipeline.launch:sweep_main", "a figure or table of the paper: all its stages, with the report (--list)"),
     "recipes": ("pipeline.recipes", "list the settings of the paper, for --preset"),
     "report": ("pipeline.report", "write results.csv and report.html of a sweep again"),
     "models": ("pretrain.models.table", "list the networks: parameters, multiply-adds, features, sizes of the layers"),
@@ -48,16 +48,21 @@ class PeerLostError(RuntimeError):
     """Another process of a distributed run does not answer any more."""
 
 
-def parse(kind: type[C], argv: Sequence[str] | None = None, load: Callable[[str], C] | None = None) -> C:
+def parse(
+    kind: type[C],
+    argv: Sequence[str] | None = None,
+    load: Callable[[str], C] | None = None,
+    default: C | None = None,
+) -> C:
     """A stage config from the command line: defaults or `--preset NAME`, `--config FILE`, `--field value`; later ones win.
 
-    `load` reads the file where it is not one of `kind`.
+    `load` reads the file where it is not one of `kind`; `default` stands in for the defaults of `kind`.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset")
     first.add_argument("--config")
     known, rest = first.parse_known_args(sys.argv[1:] if argv is None else list(argv))
-    default = _preset(kind, known.preset) if known.preset else kind()
+    default = _preset(kind, known.preset) if known.preset else default or kind()
     if known.config:
         default = load(known.config) if load else configs.load(kind, known.config, default)
     description = (

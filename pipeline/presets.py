@@ -43,6 +43,7 @@ def ig_kinetics_65m(root: str = "tagreel-data") -> SweepConfig:
     """Figure 1 of the paper: R(2+1)D-34 on 8-frame clips, 500K to 65M videos, the recipe of Section 3.3."""
     return SweepConfig(
         root=root,
+        strategies=("random",),
         build=replace(ig_source("kinetics"), root=root),
         pretrain=replace(pretraining("r2plus1d_34", 8), root=root),
         transfer=TransferConfig(  # Table 8: 64 GPUs × 16 clips; 0.0003 a GPU up to 5M videos, 0.00003 beyond

@@ -7,6 +7,7 @@ for new ones, whose size is taken before they are fetched; who reads a copy that
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -109,8 +110,12 @@ class ShardCache:
 
     def _make_room(self, size: int) -> bool:
         """Remove copies, those used longest ago first; false when what others are fetching leaves too little."""
+        found = []
         with os.scandir(self.folder) as entries:
-            found = [(entry.stat(), entry.path) for entry in entries if not entry.name.endswith(".lock")]
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):  # another process has just finished or removed it
+                    if not entry.name.endswith(".lock"):
+                        found.append((entry.stat(), entry.path))
         for _, path in found:
             if path.endswith(storage.UNFINISHED):
                 storage.remove_leftovers(path.removesuffix(storage.UNFINISHED).rpartition(".tar.")[0] + ".tar")
@@ -119,7 +124,8 @@ class ShardCache:
         for _, freed, path in copies:
             if room >= size:
                 break
-            os.unlink(path)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
             room += freed
         return room >= size
 

@@ -147,7 +147,7 @@ def small_demo(tmp_path_factory):
     options = ["--num-posts", "260", "--sizes", "40", "80", "--total-clips", "512", "--num-processes", "1"]
     options += ["--train-videos-per-class", "3", "--test-videos-per-class", "5"]
     argv = [sys.executable, "-m", "pipeline.cli", "demo", "--root", str(root), *options]
-    kill_when(root / "runs" / "platform-40-s0" / "metrics.jsonl", argv)
+    kill_when(root / "runs" / "platform-40-s0-r2plus1d_10-8f" / "metrics.jsonl", argv)
     whole = [
         root / "world" / "world.json",
         *root.glob("targets/*/*/dataset.json"),

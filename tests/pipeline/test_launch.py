@@ -4,7 +4,7 @@ import pytest
 
 from pipeline import config as configs
 from pipeline import launch, presets, storage, sweeps
-from pipeline.config import ConfigError, SweepConfig
+from pipeline.config import SweepConfig
 
 
 @pytest.fixture
@@ -30,20 +30,24 @@ def test_shared_work_comes_once_and_before_what_needs_it(sweep):
     for size in sweep.sizes:
         for seed in sweep.seeds:
             run = f"platform-{size}-s{seed}"
+            network = f"{run}-r2plus1d_10-8f"
             order = [
                 names.index(f"subset-{run}"),
-                names.index(f"pretrain-{run}"),
-                names.index(f"transfer-{run}-verb-fc_only"),
+                names.index(f"pretrain-{network}"),
+                names.index(f"transfer-{network}-verb-fc_only"),
             ]
             assert order == sorted(order)
 
 
 def test_seeds_differ_in_subset_weights_and_transfer(sweep):
-    points = {p.seed: p for p in sweeps.plan(sweep).points if p.num_videos == 10 and p.transfer.protocol == "fc_only"}
-    first, second = points[0], points[1]
-    assert first.subset.sampling.seed != second.subset.sampling.seed
-    assert first.pretrain.recipe.seed != second.pretrain.recipe.seed
-    assert first.transfer.seed != second.transfer.seed
+    plan = sweeps.plan(sweep)
+    points = [p for p in plan.points if p.num_videos == 10 and p.axes["protocol"] == "fc_only"]
+    first, second = ([stage.config for stage in plan.behind(point)] for point in points)
+    assert first[:2] == second[:2]  # the source and its clean-up
+    (subset, run, transfer), (other_subset, other_run, other_transfer) = first[2:], second[2:]
+    assert subset.sampling.seed != other_subset.sampling.seed
+    assert run.recipe.seed != other_run.recipe.seed
+    assert transfer.seed != other_transfer.seed
 
 
 def test_training_runs_under_torchrun_with_the_processes_asked_for(sweep):
@@ -52,17 +56,26 @@ def test_training_runs_under_torchrun_with_the_processes_asked_for(sweep):
     assert step.argv[-2:] == ("--config", step.config_path)
 
 
-def test_the_plan_names_every_point_and_its_result(sweep):
+def test_the_plan_names_every_point_its_axes_and_its_result(sweep):
     folder = launch.write_plan(sweep, notes=["n"])
     plan = storage.read_json(storage.join(folder, "plan.json"))
     assert len(plan["points"]) == 12
     assert {p["kind"] for p in plan["points"] if p["num_videos"] == 0} == {"scratch"}
     assert len({p["result"] for p in plan["points"]}) == 12
+    for point in plan["points"]:
+        shared = {key: point[key] for key in ("num_videos", "seed", "protocol", "target")}
+        assert point["axes"] == point["axes"] | shared
+    assert plan["layout"]["x"] == "num_videos"
+    assert plan["notes"] == ["n"]
+    assert [stage["name"] for stage in plan["stages"]] == [step.name for step in launch.commands(sweep)]
 
 
 def test_dry_run_prints_the_commands_and_runs_nothing(sweep, capsys):
     launch.sweep(sweep, dry_run=True)
-    assert len(capsys.readouterr().out.splitlines()) == 22
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith("python -m ") for line in lines) == 22
+    # Alone each of 8 pretrained points would take 5 stages, each of 4 from scratch 1.
+    assert "12 points of 22 stages; 44 if nothing were shared" in lines
     assert storage.listing(storage.join(sweep.root, "*")) == []
 
 
@@ -70,13 +83,6 @@ def test_a_failed_stage_stops_the_sweep_with_its_command(sweep):
     step = launch.command("bad", "no_such_module", sweep, sweep.root)
     with pytest.raises(launch.CommandFailed, match=r"'bad' failed with status 1[\s\S]*python -m no_such_module"):
         launch.run(step)
-
-
-def test_a_sweep_without_targets_or_of_unknown_kind_is_refused():
-    with pytest.raises(ConfigError, match="--targets"):
-        sweeps.plan(SweepConfig())
-    with pytest.raises(ConfigError, match=r"unknown sweep 'sise'; choose from data_size"):
-        sweeps.plan(SweepConfig(kind="sise", targets=("t",)))
 
 
 def test_the_papers_preset_is_table_8_and_divides_over_its_processes():
