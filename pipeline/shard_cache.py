@@ -7,12 +7,11 @@ for new ones, whose size is taken before they are fetched; who reads a copy that
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import BinaryIO, NamedTuple
 
 from pipeline import locks, progress, storage
@@ -94,7 +93,7 @@ class ShardCache:
 
     def _fetch_once(self, url: str, path: str, size: int, sha256: str | None) -> bool:
         with ExitStack() as stack:
-            with locks.held(os.path.join(self.folder, "room.lock")):
+            with self._counting():
                 if not self._make_room(size):
                     return False
                 file = stack.enter_context(storage.whole_file(path, size))
@@ -106,14 +105,19 @@ class ShardCache:
                 file.write(data)
             if sha256 is not None and found.hexdigest() != sha256:
                 raise StorageError(f"its SHA-256 is {found.hexdigest()}, and the dataset says {sha256}")
+            with self._counting():  # no file changes its name while another process adds up sizes
+                stack.close()
         return True
+
+    def _counting(self) -> AbstractContextManager[None]:
+        return locks.held(os.path.join(self.folder, "room.lock"))
 
     def _make_room(self, size: int) -> bool:
         """Remove copies, those used longest ago first; false when what others are fetching leaves too little."""
         found = []
         with os.scandir(self.folder) as entries:
             for entry in entries:
-                with contextlib.suppress(FileNotFoundError):  # another process has just finished or removed it
+                with suppress(FileNotFoundError):  # one that another process gave up
                     if not entry.name.endswith(".lock"):
                         found.append((entry.stat(), entry.path))
         for _, path in found:
@@ -124,7 +128,7 @@ class ShardCache:
         for _, freed, path in copies:
             if room >= size:
                 break
-            with contextlib.suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):
                 os.unlink(path)
             room += freed
         return room >= size

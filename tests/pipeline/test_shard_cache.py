@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline import shard_cache, storage
+from pipeline import locks, shard_cache, storage
 from pipeline.members import DamagedError
 from pipeline.shard_cache import ShardCache, Whole
 from pipeline.storage import StorageError
@@ -208,7 +208,8 @@ def visit(folder: str, capacity: int, urls: list[str], seed: int, largest: multi
     cache = ShardCache(folder, capacity)
     for number in np.random.default_rng(seed).integers(0, NUM_SHARDS, 40).tolist():
         assert read(cache, urls, number)
-        sizes = [entry.stat().st_size for entry in os.scandir(folder) if os.path.exists(entry.path)]
+        with locks.held(os.path.join(folder, "room.lock")):
+            sizes = [path.stat().st_size for path in Path(folder).glob("*.tar*") if path.exists()]
         with largest.get_lock():
             largest.value = max(largest.value, sum(sizes))
 
