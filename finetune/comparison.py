@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
 from finetune.bootstrap import (
     RESAMPLES,
@@ -20,41 +19,9 @@ from finetune.bootstrap import (
     moved_interval,
     resampled,
 )
-from finetune.metrics import headline_name, is_multi_label, top_k_correct
+from finetune.metrics import class_accuracies, headline_name, top_k_correct
+from finetune.predictions import Predictions
 from pipeline.config import ConfigError
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What one training says about the test videos that could be scored."""
-
-    keys: list[str]
-    """[N]."""
-    labels: np.ndarray
-    """int64 [N] or bool [N, K]."""
-    scores: np.ndarray
-    """float32 [N, K]."""
-    names: list[str]
-    """Of the K labels."""
-
-    @classmethod
-    def from_table(cls, table: pa.Table, names: list[str], multi_label: bool) -> Predictions:
-        """Of the rows `key`, `labels` (list<int32>) and `scores` of a predictions.parquet, of one training.
-
-        Raises: ConfigError for a video that occurs twice.
-        """
-        table = table.filter(table["scores"].is_valid())
-        keys, lists = table["key"].to_pylist(), table["labels"].to_pylist()
-        if len(set(keys)) < len(keys):
-            raise ConfigError("these predictions hold some videos more than once: take those of one training (seed)")
-        scores = table["scores"].combine_chunks().flatten().to_numpy().reshape(len(keys), len(names))
-        return cls(keys, label_array(lists, len(names), multi_label), scores, names)
-
-    def take(self, keys: list[str]) -> Predictions:
-        """These videos, in this order."""
-        place = {key: number for number, key in enumerate(self.keys)}
-        rows = [place[key] for key in keys]
-        return Predictions(keys, self.labels[rows], self.scores[rows], self.names)
 
 
 @dataclass(frozen=True)
@@ -73,6 +40,8 @@ class ClassDifference:
     """Videos that only the second result has right; None where videos have several labels."""
     lost: int | None
     """Videos that only the first result has right."""
+    top5_difference: float | None
+    """Of the share of videos whose label is among the five highest scores; None where videos have several labels."""
 
 
 @dataclass(frozen=True)
@@ -90,21 +59,6 @@ class Comparison:
     only_first: int
     only_second: int
     num_resamples: int
-
-
-def label_array(label_lists: list[list[int]], num_labels: int, multi_label: bool) -> np.ndarray:
-    """Lists of label ids as int64 [N], or where `multi_label` as bool [N, K].
-
-    Raises: ConfigError for several labels where one is wanted.
-    """
-    if not multi_label:
-        if any(len(labels) != 1 for labels in label_lists):
-            raise ConfigError("these are predictions of videos with several labels, and one a video is needed here")
-        return np.array([label for (label,) in label_lists], dtype=np.int64)
-    found = np.zeros((len(label_lists), num_labels), dtype=bool)
-    rows = np.repeat(np.arange(len(label_lists)), [len(labels) for labels in label_lists])
-    found[rows, [label for labels in label_lists for label in labels]] = True
-    return found
 
 
 def compare(first: Predictions, second: Predictions, num_resamples: int = RESAMPLES) -> Comparison:
@@ -146,10 +100,10 @@ def _check(first: Predictions, second: Predictions, keys: list[str]) -> None:
 
 def _statistics(predictions: Predictions) -> tuple[Statistic, Statistic]:
     """The metric of each label and the headline, as functions of weights."""
-    if is_multi_label(predictions.labels):
+    if predictions.multi_label:
         precisions = AveragePrecisions(predictions.scores, predictions.labels)
         return precisions, lambda weights_NR: mean_over_labels(precisions(weights_NR))
-    correct = top_k_correct(predictions.scores, predictions.labels, 1)
+    correct = predictions.correct
     shares = ClassShares(correct, predictions.labels, len(predictions.names))
     return shares, lambda weights_NR: correct.astype(np.float64) @ weights_NR / weights_NR.sum(axis=0)
 
@@ -161,20 +115,18 @@ def _difference(first: Statistic, second: Statistic) -> Statistic:
 def _classes(
     both: tuple[Predictions, Predictions], measured: list[np.ndarray], intervals: np.ndarray
 ) -> list[ClassDifference]:
-    labels = both[0].labels
-    multi_label = is_multi_label(labels)
-    num_videos = labels.sum(axis=0) if multi_label else np.bincount(labels, minlength=len(both[0].names))
-    counts = [(None, None)] * len(num_videos) if multi_label else _won_and_lost(both)
+    labels, num_labels, multi_label = both[0].labels, len(both[0].names), both[0].multi_label
+    num_videos = labels.sum(axis=0) if multi_label else np.bincount(labels, minlength=num_labels)
+    details = [(None, None, None)] * num_labels if multi_label else _won_lost_and_top5(both)
     found = [
         ClassDifference(
-            name=name,
-            num_videos=int(num_videos[label]),
-            first=float(measured[0][label]),
-            second=float(measured[1][label]),
-            difference=float(measured[1][label] - measured[0][label]),
-            interval=tuple(intervals[label].tolist()),
-            won=counts[label][0],
-            lost=counts[label][1],
+            name,
+            int(num_videos[label]),
+            float(measured[0][label]),
+            float(measured[1][label]),
+            float(measured[1][label] - measured[0][label]),
+            tuple(intervals[label].tolist()),
+            *details[label],
         )
         for label, name in enumerate(both[0].names)
         if num_videos[label]
@@ -182,8 +134,12 @@ def _classes(
     return sorted(found, key=lambda each: (-each.difference, each.name))
 
 
-def _won_and_lost(both: tuple[Predictions, Predictions]) -> list[tuple[int, int]]:
+def _won_lost_and_top5(both: tuple[Predictions, Predictions]) -> list[tuple[int, int, float]]:
+    """Of each label."""
     labels, num_labels = both[0].labels, len(both[0].names)
-    first, second = (top_k_correct(predictions.scores, labels, 1) for predictions in both)
+    first, second = (predictions.correct for predictions in both)
     won, lost = (np.bincount(labels[only], minlength=num_labels) for only in (second & ~first, first & ~second))
-    return list(zip(won.tolist(), lost.tolist(), strict=True))
+    first, second = (
+        class_accuracies(top_k_correct(predictions.scores, labels, 5), labels, num_labels)[0] for predictions in both
+    )
+    return list(zip(won.tolist(), lost.tolist(), (second - first).tolist(), strict=True))

@@ -19,14 +19,17 @@ from typing import Any, NamedTuple
 
 from tyro.conf import Positional
 
-from finetune import activation_maps, explain_page, overlay, tested_model, views
+from finetune import activation_maps, explain_page, overlay, predictions, tested_model, views
 from finetune.activation_maps import LAST
+from finetune.comparison import ClassDifference, compare
 from finetune.data import open_split
-from finetune.explain_page import Comparison, Shown
-from finetune.predictions import Scored, confused_pairs, differences, in_common, read_scored
+from finetune.explain_page import Shown
+from finetune.metrics import most_confused, predicted
+from finetune.predictions import Predictions
 from finetune.start import open_start
 from pipeline import artifacts, progress, storage
 from pipeline import config as configs
+from pipeline.artifacts import TransferFiles
 from pipeline.cli import run_stage
 from pipeline.config import ConfigError, TransferConfig
 from pretrain.distributed import World, joined
@@ -66,7 +69,7 @@ class Finished:
     marker: dict[str, Any]
     config: TransferConfig
     """Its root is where the folder lies now."""
-    scored: Scored
+    scored: Predictions
 
 
 def explain(config: ExplainConfig) -> None:
@@ -74,7 +77,7 @@ def explain(config: ExplainConfig) -> None:
     here = open_finished(config.result)
     there = open_finished(config.against) if config.against else None
     chosen = choose_videos(config, here.scored)
-    compared = compare(here, there) if there else None
+    compared = compare(there.scored, here.scored) if there else None
     folder = artifacts.explanation_folder(here.folder, config.name)
     marker = storage.join(folder, "explain.json")
     digests = {name: found.marker["digest"] for name, found in (("result", here), ("against", there)) if found}
@@ -86,13 +89,14 @@ def explain(config: ExplainConfig) -> None:
             return
         shown, pictures = show_videos(config, here, chosen, network, folder, world)
 
-    pairs = confused_pairs(here.scored)
-    write_rows(storage.join(folder, "videos.csv"), shown)
-    write_rows(storage.join(folder, "confusions.csv"), pairs)
+    pairs = most_confused(here.scored.scores, here.scored.labels, here.scored.names, limit=None)
+    write_rows(storage.join(folder, "videos.csv"), map(dataclasses.asdict, shown))
+    write_rows(storage.join(folder, "confusions.csv"), map(dataclasses.asdict, pairs))
     if compared is not None:
-        write_rows(storage.join(folder, "differences.csv"), compared.rows)
+        write_rows(storage.join(folder, "differences.csv"), map(difference_row, compared.classes))
+    against = (there.folder, compared) if there else None
     page = explain_page.page(
-        here.folder, here.scored, config.layer, list(zip(shown, pictures, strict=True)), pairs, compared
+        here.folder, here.scored, config.layer, list(zip(shown, pictures, strict=True)), pairs, against
     )
     storage.write_bytes(storage.join(folder, "index.html"), page.encode())
     counts = {
@@ -122,11 +126,15 @@ def open_finished(folder: str) -> Finished:
     )
     resolved = storage.read_json(storage.join(folder, "config.json"))["resolved"]
     config = configs.from_dict(TransferConfig, {**resolved, "root": root})
-    names = list(marker["metrics"]["per_class"])
-    return Finished(folder, marker, config, read_scored(folder, names, config.seed))
+    scored = predictions.read(TransferFiles(folder), marker, config.seed)
+    if scored.multi_label:
+        raise ConfigError(
+            f"the videos of '{folder}' have several labels each, and confusions are of one label with another"
+        )
+    return Finished(folder, marker, config, scored)
 
 
-def choose_videos(config: ExplainConfig, scored: Scored) -> dict[int, str]:
+def choose_videos(config: ExplainConfig, scored: Predictions) -> dict[int, str]:
     """Rows of `scored` to show, with the reason: the surest that are right, the surest that are wrong, then those named."""
     unknown = [key for key in config.keys if key not in scored.keys]
     if unknown:
@@ -144,12 +152,6 @@ def choose_videos(config: ExplainConfig, scored: Scored) -> dict[int, str]:
         **dict.fromkeys(wrong, "wrong, and sure of it"),
         **dict.fromkeys(right, "right, and sure of it"),
     }
-
-
-def compare(here: Finished, there: Finished) -> Comparison:
-    """Raises: ConfigError where the two are not of the same target."""
-    common = in_common(here.scored, there.scored)
-    return Comparison(there.folder, *common, differences(*common))
 
 
 class Network(NamedTuple):
@@ -217,9 +219,10 @@ def show_videos(
     return shown, pictures
 
 
-def explained_labels(scored: Scored, row: int) -> list[int]:
+def explained_labels(scored: Predictions, row: int) -> list[int]:
     """The predicted label, and the video's own where that is another."""
-    return list(dict.fromkeys([int(scored.predicted[row]), int(scored.labels[row])]))
+    own = scored.labels[row : row + 1]
+    return list(dict.fromkeys([int(predicted(scored.scores[row : row + 1], own)[0]), int(own[0])]))
 
 
 def safe_name(key: str) -> str:
@@ -235,10 +238,26 @@ def drawing() -> Any:
     return contact_sheet
 
 
-def write_rows(path: str, rows: Sequence[Any] | Iterable[Any]) -> None:
-    """A CSV of dataclass instances; without any, an empty file."""
+def difference_row(found: ClassDifference) -> dict[str, Any]:
+    """The result that is explained is the second of the two."""
+    return {
+        "label": found.name,
+        "videos": found.num_videos,
+        "top1": found.second,
+        "top1_against": found.first,
+        "top1_difference": found.difference,
+        "low": found.interval[0],
+        "high": found.interval[1],
+        "right_here_only": found.won,
+        "right_there_only": found.lost,
+        "top5_difference": found.top5_difference,
+    }
+
+
+def write_rows(path: str, rows: Iterable[dict[str, Any]]) -> None:
+    """A CSV; without any row, an empty file."""
     text = io.StringIO()
-    for number, row in enumerate(map(dataclasses.asdict, rows)):
+    for number, row in enumerate(rows):
         if not number:
             writer = csv.DictWriter(text, row, lineterminator="\n")
             writer.writeheader()

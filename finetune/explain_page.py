@@ -6,7 +6,9 @@ import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from finetune.predictions import Difference, Pair, Scored
+from finetune.comparison import ClassDifference, Comparison
+from finetune.metrics import Confusion
+from finetune.predictions import Predictions
 from pipeline.report import markup
 from pipeline.report.document import document
 from pipeline.report.markup import Safe, tag
@@ -33,26 +35,20 @@ class Shown:
     mp4: str
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Two transfers on the videos that both scored."""
-
-    folder: str
-    """Of the other one."""
-    here: Scored
-    there: Scored
-    rows: list[Difference]
-
-
 def page(
     folder: str,
-    scored: Scored,
+    scored: Predictions,
     layer: str,
     videos: Sequence[tuple[Shown, bytes]],
-    pairs: Sequence[Pair],
-    compared: Comparison | None,
+    pairs: Sequence[Confusion],
+    against: tuple[str, Comparison] | None,
 ) -> str:
-    """One HTML file; the films are beside it. `videos` come with their strips (PNG)."""
+    """One HTML file; the films are beside it.
+
+    Args:
+        videos: with their strips (PNG).
+        against: folder of another transfer, and this one (the second) compared with it.
+    """
     right = int(scored.correct.sum())
     header = tag(
         "header",
@@ -60,7 +56,7 @@ def page(
         tag("p", f"{folder}: {right:,} of {len(scored.keys):,} scored test videos are right", class_="sub"),
     )
     sections = [_videos(videos, layer), _pairs(pairs)]
-    return document("What the network saw", header, [*sections, *([_compared(compared)] if compared else [])])
+    return document("What the network saw", header, [*sections, *([_compared(*against)] if against else [])])
 
 
 def _videos(videos: Sequence[tuple[Shown, bytes]], layer: str) -> Safe:
@@ -84,8 +80,8 @@ def _videos(videos: Sequence[tuple[Shown, bytes]], layer: str) -> Safe:
     return markup.section("videos", "Where it looks", tag("p", note, class_="note"), *figures)
 
 
-def _pairs(pairs: Sequence[Pair]) -> Safe:
-    rows = [(pair.label, pair.predicted, pair.videos, markup.percent(pair.share)) for pair in pairs[:MAX_ROWS]]
+def _pairs(pairs: Sequence[Confusion]) -> Safe:
+    rows = [(pair.true, pair.predicted, pair.count, markup.percent(pair.share)) for pair in pairs[:MAX_ROWS]]
     if not rows:
         return markup.section("confusions", "What it confuses", tag("p", "Nothing."))
     table = markup.table(
@@ -94,32 +90,45 @@ def _pairs(pairs: Sequence[Pair]) -> Safe:
     return markup.section("confusions", "What it confuses", table, _more(pairs, "confusions.csv"))
 
 
-def _compared(compared: Comparison) -> Safe:
-    here, there = compared.here.correct, compared.there.correct
+def _compared(folder: str, found: Comparison) -> Safe:
+    won, lost = (sum(getattr(row, name) for row in found.classes) for name in ("won", "lost"))
     summary = (
-        f"On the {len(here):,} videos that both scored: right in both {int((here & there).sum()):,}, only here "
-        f"{int((here & ~there).sum()):,}, only there {int((~here & there).sum()):,}, in neither "
-        f"{int((~here & ~there).sum()):,}. There: {compared.folder}."
+        f"On the {found.num_videos:,} videos that both scored, top-1 differs by {_with_interval(found)} points: {won:,} are "
+        f"right only here, {lost:,} only there. There: {folder}."
     )
-    changed = [row for row in compared.rows if row.top1_difference or row.top5_difference]
-    gains = [row for row in changed if row.top1_difference >= 0][: MAX_ROWS // 2]
-    losses = [row for row in changed if row.top1_difference < 0][-(MAX_ROWS // 2) :]
+    changed = [row for row in found.classes if row.difference or row.top5_difference]
+    gains = [row for row in changed if row.difference >= 0][: MAX_ROWS // 2]
+    losses = [row for row in changed if row.difference < 0][-(MAX_ROWS // 2) :]
     rows = [
         (
-            row.label,
-            row.videos,
-            markup.percent(row.top1),
-            markup.percent(row.top1_against),
-            markup.points(row.top1_difference),
+            row.name,
+            row.num_videos,
+            markup.percent(row.second),
+            markup.percent(row.first),
+            _with_interval(row),
             markup.points(row.top5_difference),
         )
         for row in (*gains, *losses)
     ]
     headers = ("Label", "Videos", "Top-1 here %", "Top-1 there %", "Top-1 difference", "Top-5 difference")
     table = markup.table(headers, rows, label="Labels that differ most")
-    return markup.section(
-        "differences", "Where the other differs", tag("p", summary), table, _more(compared.rows, "differences.csv")
+    note = (
+        f"Intervals (95 %) are of {found.num_resamples:,} resamples of the videos, the same for both: of labels that do not "
+        "differ, one in twenty has an interval without zero."
     )
+    return markup.section(
+        "differences",
+        "Where the other differs",
+        tag("p", summary),
+        table,
+        tag("p", note, class_="note"),
+        _more(found.classes, "differences.csv"),
+    )
+
+
+def _with_interval(found: Comparison | ClassDifference) -> str:
+    low, high = map(markup.points, found.interval)
+    return f"{markup.points(found.difference)} ({low} to {high})"
 
 
 def _more(rows: Sequence[object], file: str) -> Safe:

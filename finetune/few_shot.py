@@ -62,8 +62,10 @@ def run(
     readers: tuple[FrameReader, FrameReader],
     world: World,
 ) -> FewShot:
-    """Both heads at every number of shots and every draw, shared out over the processes; `readers` of train and test."""
-    check(config, train)
+    """Both heads at every number of shots and every draw, shared out over the processes; `readers` of train and test.
+
+    What cannot be drawn was refused by `check`.
+    """
     known = fc_only.training_features(config, model, train, readers[0], world)
     asked = fc_only.frozen_features(config, model, readers[1], "each", world)
     keys, names = train.samples.keys.to_pylist(), train.samples.labels
@@ -94,6 +96,11 @@ def check(config: TransferConfig, train: Split) -> None:
         raise ConfigError(
             f"few_shot draws videos label by label and needs one label a video; target '{train.samples.name}' has several: "
             "use --protocol fc_only"
+        )
+    if config.num_crops != 1 or config.clip_choice != "uniform":
+        raise ConfigError(
+            f"few_shot scores features of uniform clips, one crop each: leave out num_crops = {config.num_crops} and "
+            f"clip_choice = {config.clip_choice}"
         )
     if not config.shots or min(config.shots) < 1 or config.draws < 1:
         raise ConfigError(f"shots = {config.shots} and draws = {config.draws} must be numbers of at least 1")

@@ -18,8 +18,10 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from finetune.metrics import bootstrap_interval, top_k_correct
-from finetune.result import scored
+from finetune import predictions
+from finetune.bootstrap import bootstrap_interval
+from finetune.metrics import top_k_correct
+from finetune.predictions import Predictions
 from pipeline import artifacts, progress, storage
 from pipeline.artifacts import TransferFiles
 from pipeline.cli import run_stage
@@ -53,16 +55,7 @@ class Predicted(NamedTuple):
     folder: str
     digest: str
     target: str
-    labels: tuple[str, ...]
-    """[K]."""
-    keys: list[str]
-    """[N]."""
-    scores_NK: np.ndarray
-    """float32 [N, K], probabilities."""
-    label_ids: np.ndarray
-    """int64 [N]."""
-    unscored: dict[str, str]
-    """Key → reason, of the others."""
+    scored: Predictions
 
 
 def joint(config: JointConfig) -> dict[str, Any]:
@@ -74,10 +67,10 @@ def joint(config: JointConfig) -> dict[str, Any]:
     if config.candidates == "target" and not config.target:
         raise ConfigError("candidates = 'target' needs --target, a target whose labels are actions")
     verb, noun = read(config.verb, "--verb"), read(config.noun, "--noun")
-    verb_rows, noun_rows, dropped = common_segments(verb, noun)
-    keys = [verb.keys[row] for row in verb_rows]
-    verb_scores, noun_scores = verb.scores_NK[verb_rows], noun.scores_NK[noun_rows]
-    verb_ids, noun_ids = verb.label_ids[verb_rows], noun.label_ids[noun_rows]
+    keys, dropped = common_segments(verb, noun)
+    (verb_scores, verb_ids), (noun_scores, noun_ids) = (
+        (taken.scores, taken.labels) for taken in (verb.scored.take(keys), noun.scored.take(keys))
+    )
     pairs = all_pairs(verb, noun) if config.candidates == "pairs" else actions_of(config, verb, noun)
     ranks = action_ranks(verb_scores, noun_scores, verb_ids, noun_ids, pairs)
     measured = {
@@ -119,30 +112,24 @@ def read(folder: str, option: str) -> Predicted:
             f"'{folder}' holds {len(marker['seeds'])} trainings (repeats), and actions are of one: run it with repeats = 1 "
             "and a --result name"
         )
-    table = storage.read_parquet(files.predictions)
-    scores_NK, label_ids = scored(table)
-    rows = table.select(["key", "reason"]).to_pylist()
-    keys = [row["key"] for row in rows if row["reason"] is None]
-    unscored = {row["key"]: row["reason"] for row in rows if row["reason"] is not None}
-    labels = tuple(marker["labels"])
-    return Predicted(
-        files.folder, marker["digest"], marker["config"]["target"], labels, keys, scores_NK, label_ids, unscored
-    )
+    scored = predictions.read(files, marker, marker["seeds"][0])
+    if scored.multi_label:
+        raise ConfigError(f"the segments of '{folder}' have several labels each, and an action is of one verb and noun")
+    return Predicted(files.folder, marker["digest"], marker["config"]["target"], scored)
 
 
-def common_segments(verb: Predicted, noun: Predicted) -> tuple[list[int], list[int], dict[str, int]]:
-    """Rows of the segments that both scored, in the verb's order, and the number of the others by reason."""
-    row_of = {key: row for row, key in enumerate(noun.keys)}
-    verb_rows = [row for row, key in enumerate(verb.keys) if key in row_of]
-    if not verb_rows:
+def common_segments(verb: Predicted, noun: Predicted) -> tuple[list[str], dict[str, int]]:
+    """Keys of the segments that both scored, in the verb's order, and the number of the others by reason."""
+    both = set(verb.scored.keys) & set(noun.scored.keys)
+    if not both:
         raise ConfigError(
             f"'{verb.folder}' and '{noun.folder}' have no test segment in common: their targets, '{verb.target}' and "
             f"'{noun.target}', must be made of the same annotations"
         )
-    both = {verb.keys[row] for row in verb_rows}
-    others = ({*verb.keys, *noun.keys} | verb.unscored.keys() | noun.unscored.keys()) - both
-    reasons = Counter(verb.unscored.get(key) or noun.unscored.get(key) or "in_one_result_only" for key in others)
-    return verb_rows, [row_of[verb.keys[row]] for row in verb_rows], dict(reasons)
+    unscored = noun.scored.unscored | verb.scored.unscored
+    others = ({*verb.scored.keys, *noun.scored.keys} | unscored.keys()) - both
+    reasons = Counter(unscored.get(key, "in_one_result_only") for key in others)
+    return [key for key in verb.scored.keys if key in both], dict(reasons)
 
 
 def parts(root: str, target: str, keys: Sequence[str]) -> dict[str, np.ndarray]:
@@ -171,14 +158,16 @@ def groups(root: str, target: str, part: str) -> dict[str, str | None]:
 
 def all_pairs(verb: Predicted, noun: Predicted) -> np.ndarray:
     """int64 [V·M, 2], every verb with every noun."""
-    return np.stack(np.meshgrid(range(len(verb.labels)), range(len(noun.labels)), indexing="ij"), -1).reshape(-1, 2)
+    return np.stack(
+        np.meshgrid(range(len(verb.scored.names)), range(len(noun.scored.names)), indexing="ij"), -1
+    ).reshape(-1, 2)
 
 
 def actions_of(config: JointConfig, verb: Predicted, noun: Predicted) -> np.ndarray:
     """int64 [A, 2], verb and noun of each action of the target."""
     files = artifacts.target_files(config.root, config.target, "test")
     marker = artifacts.read_marker(files.marker, f"run `tagreel target --target {config.target}` first")
-    pairs = [split_action(label["name"], verb.labels, noun.labels) for label in marker["labels"]]
+    pairs = [split_action(label["name"], verb.scored.names, noun.scored.names) for label in marker["labels"]]
     lost = [label["name"] for label, pair in zip(marker["labels"], pairs, strict=True) if pair is None]
     if lost:
         raise ConfigError(

@@ -7,7 +7,8 @@ of equal scores share a place.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,8 @@ TITLES = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class a
 """Name in results → name for people."""
 
 
-class Confusion(NamedTuple):
+@dataclass(frozen=True)
+class Confusion:
     """Videos of one label taken for another."""
 
     true: str
@@ -113,12 +115,13 @@ def confusion_matrix(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.bincount(cells, minlength=num_labels**2).reshape(num_labels, num_labels)
 
 
-def most_confused(scores: np.ndarray, labels: np.ndarray, names: list[str], limit: int = 20) -> list[Confusion]:
-    """The pairs of labels with the most videos of one taken for the other, most first; `labels` int [N]."""
+def most_confused(scores: np.ndarray, labels: np.ndarray, names: list[str], limit: int | None = 20) -> list[Confusion]:
+    """The pairs of labels with the most videos of one taken for the other, most first, then those with the larger share of
+    the true label's; `labels` int [N]. A `limit` of None gives all."""
     found, num_videos = predicted(scores, labels), np.bincount(labels, minlength=len(names))
     is_wrong = found != labels
     pairs, counts = np.unique(np.stack([labels, found])[:, is_wrong], axis=1, return_counts=True)
-    first = np.argsort(-counts, kind="stable")[:limit]
+    first = np.lexsort((num_videos[pairs[0]], -counts))[:limit]
     return [
         Confusion(names[true], names[other], int(count), float(count / num_videos[true]))
         for true, other, count in zip(*pairs[:, first], counts[first], strict=True)

@@ -17,10 +17,10 @@ import pyarrow as pa
 import torch
 
 from finetune import metrics
-from finetune.comparison import label_array
 from finetune.data import Split
 from finetune.evaluate import Outputs
 from finetune.few_shot import FewShot
+from finetune.predictions import Predictions
 from finetune.search import Fitted
 from finetune.settings import seeds
 from finetune.start import Start
@@ -67,14 +67,6 @@ def predictions(test: Split, outputs: Outputs, seed: int) -> pa.Table:
     )
 
 
-def scored(table: pa.Table, multi_label: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Scores float32 [N, K] and labels int64 [N], or where `multi_label` bool [N, K], of the rows that have scores."""
-    table = table.filter(table["scores"].is_valid())
-    scores = table["scores"].combine_chunks()
-    values = scores.flatten().to_numpy(zero_copy_only=False).reshape(len(table), -1)
-    return values, label_array(table["labels"].to_pylist(), values.shape[1], multi_label)
-
-
 def write(
     config: TransferConfig,
     files: TransferFiles,
@@ -91,8 +83,8 @@ def write(
     tables, accounts = zip(*(unfinished.read(seed) for seed in seeds(config)), strict=True)
     counts = count_videos(train, test, tables[0]["reason"].drop_null().to_pylist())
     storage.write_parquet(files.predictions, pa.concat_tables(tables), artifacts.PREDICTIONS)
-    results = [scored(table, test.multi_label) for table in tables]
-    measured = [metrics.summarise(*each, list(labels)) for each in results]
+    results = [Predictions.from_table(table, list(labels), test.multi_label) for table in tables]
+    measured = [metrics.summarise(each.scores, each.labels, each.names) for each in results]
     summary = over_trainings(measured) | {"num_undecodable": sum(counts["test_videos"]["undecodable"].values())}
     artifacts.seal(
         files.folder,
@@ -108,7 +100,7 @@ def write(
         training=accounts[0]["training"],
         salience=accounts[0]["salience"],
         labels=list(labels),
-        most_confused=[] if test.multi_label else confusions(results, list(labels)),
+        most_confused=[] if test.multi_label else confusions(results),
         seeds=list(seeds(config)),
         seconds={name: sum(account["seconds"][name] for account in accounts) for name in accounts[0]["seconds"]},
         **provenance(config, start, train),
@@ -145,7 +137,7 @@ def write_few_shot(
             "num_videos": scored_videos,
             "num_undecodable": sum(counts["test_videos"]["undecodable"].values()),
         },
-        few_shot={"heads": found.heads, "labels_with_fewer": found.num_short},
+        few_shot={"heads": found.heads, "num_short": found.num_short},
         labels=list(test.samples.labels),
         seeds=[config.seed],
         seconds={"all": seconds},
@@ -185,10 +177,10 @@ def provenance(config: TransferConfig, start: Start, train: Split | None) -> dic
     }
 
 
-def confusions(results: list[tuple[np.ndarray, np.ndarray]], names: list[str]) -> list[dict[str, Any]]:
+def confusions(results: list[Predictions]) -> list[dict[str, Any]]:
     """The most confused pairs of labels over the videos of all trainings together."""
-    scores, labels = (np.concatenate(arrays) for arrays in zip(*results, strict=True))
-    return [pair._asdict() for pair in metrics.most_confused(scores, labels, names)]
+    scores, labels = (np.concatenate([getattr(each, name) for each in results]) for name in ("scores", "labels"))
+    return [dataclasses.asdict(pair) for pair in metrics.most_confused(scores, labels, results[0].names)]
 
 
 def over_trainings(measured: list[dict[str, Any]]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from finetune import full_ft, metrics, views
+from finetune import few_shot, full_ft, metrics, views
 from finetune.data import Split
 from finetune.start import Start
 from pipeline import artifacts, progress, storage
@@ -17,13 +17,15 @@ from pretrain.models import BUILDERS
 OF_PROTOCOL = {
     "full_ft": {
         *("learning_rates", "held_out", "passes", "warmup_passes", "decay_passes", "decay_factor", "batch"),
-        *("batch_per_gpu", "weight_decay", "repeats", "seed"),
+        *("batch_per_gpu", "weight_decay", "repeats"),
     },
-    "fc_only": {"l2", "held_out", "seed"},
-    "few_shot": {"l2", "shots", "draws", "seed"},
+    "fc_only": {"l2", "held_out"},
+    "few_shot": {"l2", "shots", "draws"},
     "evaluate": set(),
 }
 """Fields that only some protocols read."""
+
+GRIDS = ("learning_rates", "l2")
 
 
 def unused(config: TransferConfig, start: Start) -> set[str]:
@@ -55,6 +57,8 @@ def check(config: TransferConfig, start: Start, train: Split | None, test: Split
     if train is not None:
         if train.samples.labels != test.samples.labels:
             raise ConfigError(f"the train and test splits of target '{config.target}' have different label spaces")
+        if config.protocol == "few_shot":
+            few_shot.check(config, train)
         check_labels(config, train, test)
 
 
@@ -65,6 +69,9 @@ def check_numbers(config: TransferConfig) -> None:
     for name in ("num_clips", "passes", "batch", "batch_per_gpu", "repeats"):
         if getattr(config, name) < 1:
             raise ConfigError(f"{name} must be at least 1")
+    for name in GRIDS:
+        if name in OF_PROTOCOL[config.protocol] and not min(getattr(config, name), default=0) > 0:
+            raise ConfigError(f"{name} = {list(getattr(config, name))}: give at least one value, all above 0")
     if config.warmup_passes < 0 or min(config.decay_passes, default=1) < 1:
         raise ConfigError("warmup_passes must be at least 0, and each of decay_passes at least 1")
     if config.repeats > 1 and config.protocol != "full_ft":

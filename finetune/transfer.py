@@ -79,7 +79,8 @@ def few_shots(
     """Fit and test the heads of the few-shot protocol, and write the result."""
     began = time.perf_counter()
     model = start.new_model(train.samples.num_labels, config.seed, world)
-    readers = FrameReader(train.samples, start.clip, config.cache_mb), FrameReader(test.samples, start.clip)
+    test_clip = views.test_clip(config, start.clip)
+    readers = FrameReader(train.samples, start.clip, config.cache_mb), FrameReader(test.samples, test_clip)
     found = few_shot.run(config, model, train, test, readers, world)
     if world.is_first:
         result.write_few_shot(config, files, start, train, test, found, round(time.perf_counter() - began, 2))

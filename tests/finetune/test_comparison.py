@@ -5,7 +5,11 @@ import pyarrow as pa
 import pytest
 
 from finetune import metrics
-from finetune.comparison import Predictions, compare, label_array
+from finetune import predictions as predictions_module
+from finetune.comparison import compare
+from finetune.predictions import Predictions, label_array
+from pipeline import artifacts, storage
+from pipeline.artifacts import TransferFiles
 from pipeline.config import ConfigError
 
 NAMES = ["dive", "jump", "run"]
@@ -13,7 +17,7 @@ NAMES = ["dive", "jump", "run"]
 
 def predictions(scores: np.ndarray, labels: np.ndarray, first_key: int = 0) -> Predictions:
     keys = [f"video{number}" for number in range(first_key, first_key + len(labels))]
-    return Predictions(keys, labels, scores, NAMES)
+    return Predictions(keys, labels, scores, NAMES, {})
 
 
 def right_where(correct: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -31,6 +35,7 @@ def test_gains_by_label_largest_first_with_the_videos_behind_them():
     ]
     assert found.metric == "top1"
     assert found.difference == pytest.approx(6 / 60)
+    assert [each.top5_difference for each in found.classes] == [0.0, 0.0]  # of three labels all are among five
     jump, dive = found.classes
     assert 0 < jump.interval[0] < 0.4 < jump.interval[1]
     assert dive.interval[0] < -0.05 < dive.interval[1]
@@ -92,17 +97,31 @@ def test_results_of_different_targets_are_refused(change, message):
 def test_predictions_are_read_from_the_table_without_what_was_not_scored():
     rows = [
         {"key": "a", "labels": [1], "scores": [0.1, 0.9, 0.0]},
-        {"key": "b", "labels": [0], "scores": None},
+        {"key": "b", "labels": [0], "scores": None, "reason": "decode_error"},
         {"key": "c", "labels": [2], "scores": [0.2, 0.2, 0.6]},
     ]
-    found = Predictions.from_table(pa.Table.from_pylist(rows), NAMES, multi_label=False)
+    found = Predictions.from_table(pa.Table.from_pylist(rows, artifacts.PREDICTIONS), NAMES, multi_label=False)
     assert (found.keys, found.labels.tolist(), found.scores.shape) == (["a", "c"], [1, 2], (2, 3))
+    assert (found.unscored, found.undecodable) == ({"b": "decode_error"}, {"decode_error": 1})
     rows[2]["labels"] = [0, 2]
-    found = Predictions.from_table(pa.Table.from_pylist(rows), NAMES, multi_label=True)
+    found = Predictions.from_table(pa.Table.from_pylist(rows, artifacts.PREDICTIONS), NAMES, multi_label=True)
     assert found.labels.tolist() == [[False, True, False], [True, False, True]]
     with pytest.raises(ConfigError, match="more than once"):
-        Predictions.from_table(pa.Table.from_pylist(rows + rows), NAMES, multi_label=True)
+        Predictions.from_table(pa.Table.from_pylist(rows + rows, artifacts.PREDICTIONS), NAMES, multi_label=True)
 
 
 def test_a_video_without_labels_has_a_row_of_its_own():
     assert label_array([[], [2, 0]], 3, multi_label=True).tolist() == [[False] * 3, [True, False, True]]
+
+
+def test_of_several_trainings_one_is_read(tmp_path):
+    rows = [
+        {"key": key, "labels": [0], "scores": [score, 1 - score], "reason": None, "seed": seed}
+        for seed, score in ((0, 0.9), (1, 0.1))
+        for key in "pq"
+    ]
+    files = TransferFiles(str(tmp_path))
+    storage.write_parquet(files.predictions, pa.Table.from_pylist(rows, artifacts.PREDICTIONS))
+    marker = {"labels": ["a", "b"], "metrics": {"headline": {"name": "top1"}}}
+    found = predictions_module.read(files, marker, seed=1)
+    assert (found.keys, found.scores[:, 0].tolist()) == (["p", "q"], pytest.approx([0.1, 0.1]))

@@ -6,16 +6,14 @@ import io
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 from PIL import Image
 
-from finetune import evaluate, overlay, predictions, tested_model
+from finetune import evaluate, overlay, tested_model
 from finetune import explain as stage
 from finetune.activation_maps import class_activation_maps, grad_cam, maps_of, pool_weights
 from finetune.explain import ExplainConfig, explain
-from finetune.predictions import Scored
 from finetune.transfer import transfer
 from pipeline import artifacts, storage, video
 from pipeline.config import ConfigError
@@ -115,53 +113,6 @@ def test_the_hottest_place_is_painted_most_and_bare_places_not_at_all():
     np.testing.assert_allclose(painted[0, 1, 1], hottest, atol=0.5)
 
 
-# ------------------------------------------------------------------------------------------------- predictions
-
-
-def scored(labels: list[int], predicted: list[int], keys: str | None = None) -> Scored:
-    scores = np.full((len(labels), 8), 0.05, np.float32)
-    scores[np.arange(len(labels)), predicted] = 0.65
-    names = tuple("abcdefgh")
-    return Scored(names, tuple(keys or map(str, range(len(labels)))), np.array(labels), scores, {})
-
-
-def test_pairs_are_counted_and_the_most_confused_come_first():
-    pairs = predictions.confused_pairs(scored([0, 0, 0, 1, 1, 2, 2, 3], [1, 1, 0, 0, 0, 1, 2, 3]))
-    rows = [(pair.label, pair.predicted, pair.videos, round(pair.share, 3)) for pair in pairs]
-    assert rows == [("b", "a", 2, 1.0), ("a", "b", 2, 0.667), ("c", "b", 1, 0.5)]
-
-
-def test_differences_are_over_the_videos_that_both_scored():
-    here, there = scored([0, 0, 1, 2], [0, 0, 2, 2], "pqrs"), scored([1, 0, 0, 3], [1, 1, 0, 3], "rqpz")
-    common = predictions.in_common(here, there)
-    assert common[0].keys == common[1].keys == ("p", "q", "r")
-    found = [(row.label, row.videos, row.top1, row.top1_against) for row in predictions.differences(*common)]
-    assert found == [("a", 2, 1.0, 0.5), ("b", 1, 0.0, 1.0)]
-    assert [row.top1_difference for row in predictions.differences(*common)] == [0.5, -1.0]
-
-
-def test_results_that_cannot_be_compared_are_refused():
-    here = scored([0, 1], [0, 1], "pq")
-    for there, message in (
-        (scored([0, 1], [0, 1], "xy"), "no test video in common"),
-        (scored([1, 1], [0, 1], "pq"), "different labels"),
-        (dataclasses.replace(here, names=tuple("stuvwxyz")), "different labels"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            predictions.in_common(here, there)
-
-
-def test_of_several_trainings_one_is_read(tmp_path):
-    rows = [
-        {"key": key, "labels": [0], "scores": [score, 1 - score], "reason": None, "seed": seed}
-        for seed, score in ((0, 0.9), (1, 0.1))
-        for key in "pq"
-    ]
-    storage.write_parquet(str(tmp_path / "predictions.parquet"), pa.Table.from_pylist(rows))
-    found = predictions.read_scored(str(tmp_path), ["a", "b"], seed=1)
-    assert (found.keys, found.scores[:, 0].tolist()) == (("p", "q"), pytest.approx([0.1, 0.1]))
-
-
 # --------------------------------------------------------------------------------------------------- the stage
 
 
@@ -214,10 +165,13 @@ def test_an_explanation_is_whole_and_its_tables_agree_with_the_result(finished, 
         with Image.open(folder / row["png"]) as strip:
             assert strip.height > 144 * pictures
     confusions = rows_of(folder / "confusions.csv")
-    assert sum(int(row["videos"]) for row in confusions) == wrong
+    assert sum(int(row["count"]) for row in confusions) == wrong
     gains = rows_of(folder / "differences.csv")
     assert sum(int(row["videos"]) for row in gains) == 22
     assert all(float(row["top1_against"]) == 1.0 for row in gains)
+    assert sum(int(row["right_there_only"]) for row in gains) == wrong
+    for row in gains:
+        assert float(row["low"]) <= float(row["top1_difference"]) <= float(row["high"]) <= 0
     assert "test007" in (folder / "index.html").read_text()
     assert storage.read_json(str(folder / "explain.json"))["counts"]["undecodable"] == {"decode_error": 1}
     capsys.readouterr()

@@ -8,9 +8,12 @@ import scipy.stats
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from finetune import evaluate, few_shot, mlp
+from finetune import evaluate, few_shot, mlp, result
 from finetune.data import open_split
+from finetune.explain import ExplainConfig, explain
 from finetune.few_shot import FewShot
+from finetune.transfer import transfer
+from pipeline import artifacts, storage
 from pipeline.config import ConfigError, TransferConfig
 from pretrain.distributed import World
 from pretrain.models import VideoResNet, build_model
@@ -146,6 +149,42 @@ def test_colours_are_told_apart_and_processes_share_the_fits_without_decoding_ag
     assert read == list(found.undecodable)
 
 
+def test_the_result_of_a_transfer_has_every_fit_and_accounts_for_every_video(few, monkeypatch, capsys):
+    sides, clips = set(), evaluate.video_clips
+    monkeypatch.setattr(
+        evaluate, "video_clips", lambda *a: sides.add((a[0].samples.name, a[0].clip.crop_px)) or clips(*a)
+    )
+    few = dataclasses.replace(few, test_crop_px=36)
+    transfer(few)
+    assert sides == {("colours-train", 32), ("colours-test", 36)}
+    found = storage.read_json(artifacts.transfer_files(few).marker)
+    heads, metrics = found["few_shot"]["heads"], found["metrics"]
+    assert {(head, k): len(of["accuracies"]) for head, by_k in heads.items() for k, of in by_k.items()} == {
+        (head, k): 2 for head in few_shot.HEADS for k in ("1", "3")
+    }
+    regression = heads["logistic"]["3"]
+    assert metrics["headline"] == {"name": "top1", "value": regression["mean"], "interval": regression["interval"]}
+    assert metrics["interval_of"] == result.OVER_DRAWS
+    tested = found["counts"]["test_videos"]
+    assert tested == {"attempted": 24, "scored": 22, "undecodable": {"not_a_video": 1, "decode_error": 1}}
+    assert (metrics["num_videos"], metrics["num_undecodable"]) == (22, 2)
+    assert found["few_shot"]["num_short"] == {"1": 0, "3": 0}
+    capsys.readouterr()
+    transfer(dataclasses.replace(few, passes=3, held_out=0.5))  # which few_shot does not read
+    assert "finished; nothing to do" in capsys.readouterr().out
+    with pytest.raises(ConfigError, match="draws: 2 → 3"):
+        transfer(dataclasses.replace(few, draws=3))
+    with pytest.raises(ConfigError, match="few_shot keeps no predictions"):
+        explain(ExplainConfig(artifacts.transfer_files(few).folder))
+
+
+def test_what_cannot_be_drawn_is_refused_before_anything_is_written(few):
+    for changes, message in (({"shots": (9,)}, "the most is 4"), ({"l2": ()}, "at least one value")):
+        with pytest.raises(ConfigError, match=message):
+            transfer(dataclasses.replace(few, **changes))
+    assert not storage.exists(f"{few.root}/runs")
+
+
 def test_labels_with_too_few_videos_are_said_and_impossible_shots_refused(few, capsys):
     train = open_split(few.root, few.target, "train")
     short = dataclasses.replace(train, labels=np.where(np.arange(16) < 1, 0, np.maximum(train.labels, 1)))
@@ -158,6 +197,8 @@ def test_labels_with_too_few_videos_are_said_and_impossible_shots_refused(few, c
         ({"shots": (0,)}, train, "at least 1"),
         ({"draws": 0}, train, "draws = 0"),
         ({}, several, "fc_only"),
+        ({"num_crops": 3}, train, "leave out num_crops = 3"),
+        ({"clip_choice": "salient"}, train, "clip_choice = salient"),
     ):
         with pytest.raises(ConfigError, match=message):
             few_shot.check(dataclasses.replace(few, **changes), split)

@@ -35,9 +35,8 @@ def results(tmp_path):
         if kind == "verb":
             rows.append({"key": "only here", "seed": 0, "labels": [0], "scores": [1.0, 0.0, 0.0]})
         storage.write_parquet(files.predictions, pa.Table.from_pylist(rows, artifacts.PREDICTIONS))
-        storage.write_json(
-            files.marker, {"digest": kind, "seeds": [0], "labels": labels, "config": {"target": f"epic-{kind}"}}
-        )
+        content = {"labels": labels, "metrics": {"headline": {"name": "top1"}}, "config": {"target": f"epic-{kind}"}}
+        storage.write_json(files.marker, {"digest": kind, "seeds": [0], **content})
     groups = {"train": {"t": "P01"}, "test": {"first": "P01", "second": "P01", "third": "P09"}}
     for part, group_of in groups.items():
         manifest = pa.table({"video_id": list(group_of), "group": list(group_of.values())})

@@ -18,7 +18,14 @@ from torchmetrics.functional.classification import (
 
 from finetune import metrics
 from finetune.bootstrap import bootstrap_interval
-from finetune.metrics import average_precisions, class_accuracies, mean_class_accuracy, summarise, top_k_correct
+from finetune.metrics import (
+    Confusion,
+    average_precisions,
+    class_accuracies,
+    mean_class_accuracy,
+    summarise,
+    top_k_correct,
+)
 
 tables = given(seed=st.integers(0, 10_000), num_videos=st.integers(1, 80), num_labels=st.integers(3, 12))
 
@@ -144,9 +151,16 @@ def test_most_confused_pairs_come_first_with_their_share_of_the_label():
     labels = np.array([label for label, found in taken_for.items() for _ in found])
     scores = np.eye(3)[[found for of_label in taken_for.values() for found in of_label]]
     found = metrics.most_confused(scores, labels, ["dive", "jump", "run"])
-    assert found == [("jump", "run", 4, 0.8), ("dive", "jump", 2, 0.5)]
+    assert found == [Confusion("jump", "run", 4, 0.8), Confusion("dive", "jump", 2, 0.5)]
+    assert metrics.most_confused(scores, labels, ["dive", "jump", "run"], limit=None) == found
     assert metrics.most_confused(scores, labels, ["dive", "jump", "run"], limit=1) == found[:1]
     assert metrics.most_confused(np.eye(3), np.arange(3), ["dive", "jump", "run"]) == []
+
+
+def test_of_pairs_with_equally_many_videos_the_larger_share_comes_first():
+    labels, taken_for = np.array([0, 0, 0, 1, 1]), np.array([1, 1, 0, 0, 0])
+    found = metrics.most_confused(np.eye(2)[taken_for], labels, ["dive", "jump"])
+    assert [(pair.true, pair.share) for pair in found] == [("jump", 1.0), ("dive", 2 / 3)]
 
 
 def test_summary_names_every_label():

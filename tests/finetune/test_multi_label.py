@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from finetune import losses
 from finetune.data import Split, open_split
+from finetune.explain import ExplainConfig, explain
 from finetune.transfer import transfer
 from pipeline import artifacts, storage
 from pipeline.config import ConfigError
@@ -138,3 +139,5 @@ def test_fine_tuning_learns_overlapping_labels(root, config):
     assert max(sums) > 1.5  # two labels, each likely
     low, high = found["metrics"]["headline"]["interval"]
     assert low <= found["metrics"]["map"] <= high
+    with pytest.raises(ConfigError, match="several labels each"):
+        explain(ExplainConfig(files.folder))

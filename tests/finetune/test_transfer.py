@@ -252,6 +252,7 @@ def test_missing_inputs_are_named_with_the_remedy(config):
         ({"protocol": "full_ft", "decay_passes": (0, 6)}, "decay_passes"),
         ({"protocol": "full_ft", "batch": 12}, "batch = 12 does not divide"),
         ({"held_out": 1.0}, "held_out = 1.0"),
+        ({"l2": (0.1, -1.0)}, r"l2 = \[0.1, -1.0\]: give at least one value, all above 0"),
         ({"result": "a/b"}, "the name of a result"),
         ({"target": "../colours"}, "the name of a target"),
     ],
