@@ -110,6 +110,7 @@ def each_video(
             return compute(normalise(clips_BTHWC.to(world.device, non_blocking=True)))
 
     model.eval()
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"  # as in training; by itself a GPU's convolutions would
     sent: Tensor | str | None = None
     for clips_or_reason in read_ahead(attempt, samples):
         ready, sent = sent, clips_or_reason if isinstance(clips_or_reason, str) else forward(clips_or_reason)

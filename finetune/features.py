@@ -48,7 +48,7 @@ class View:
     """Where crops are larger than the head's 7×7 map: one row a clip, averaged over positions, or a row for each."""
     precision: str
     """Of the forward pass."""
-    version: int = 1
+    version: int = 2
     """Of the code that prepares clips: a change that alters features raises it."""
 
 

@@ -94,15 +94,17 @@ def choice(
     train: Split,
     test: Split,
     world: World,
-    scorer_config: ScorerConfig = DEFAULT,
+    scorer_config: ScorerConfig | None = None,
 ) -> tuple[Choose, dict[str, Any] | None]:
     """How `config` wants the clips of test videos chosen, and the account of what that took, for the result.
 
     Args:
+        scorer_config: None takes `DEFAULT`.
         clip: of the training of `network`, the large one, with whose cost the account compares the scorer's.
     """
     if config.clip_choice == "uniform":
         return uniform, None
+    scorer_config = scorer_config or DEFAULT
     scorer, training = trained(config, scorer_config, clip, train, world)
     small, began = scorer_config.clip(clip), time.perf_counter()
     choose = Salient(saliency(scorer, FrameReader(test.samples, small), config.salient_of, world))

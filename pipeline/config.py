@@ -417,8 +417,9 @@ class TransferConfig:
     """full_ft: as in pretraining."""
     checkpoint_minutes: float = 5.0
     """full_ft: time between checkpoints of the training at hand; 0 writes them only when told to stop."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16 runs the forward pass under autocast."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """Of training and test, as in pretraining: bf16 runs the forward pass under autocast; tf32 is fp32 with inputs of a GPU's
+    convolutions rounded to 10 bits."""
     seed: int = 0
     """Seed of the final layer, of the held-out videos and of the sample order."""
     loader_workers: int = 0

@@ -57,6 +57,18 @@ def test_score_is_the_mean_of_the_softmax_over_clips_and_positions(config):
     np.testing.assert_allclose(outputs.values.sum(axis=1), 1, atol=1e-6)
 
 
+def test_convolutions_of_a_gpu_are_rounded_only_where_that_is_asked_for(config, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # torch's default
+    reader, rounded = FrameReader(open_split(config.root, config.target, "test").samples, config.clip), []
+    model = MeanRed()
+    model.forward_grid = lambda clips: (
+        rounded.append(torch.backends.cudnn.allow_tf32) or MeanRed.forward_grid(model, clips)
+    )
+    for precision in ("fp32", "tf32", "bf16"):
+        evaluate.video_scores(model, reader, [0], 1, World(), precision)
+    assert rounded == [False, True, False]
+
+
 def test_each_video_is_decoded_once(config, monkeypatch):
     reads = []
 

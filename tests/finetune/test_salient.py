@@ -14,7 +14,7 @@ from finetune.metrics import top_k_correct
 from finetune.salient import Salient, ScorerConfig
 from finetune.transfer import transfer
 from pipeline import artifacts, storage
-from pipeline.config import ConfigError, TransferConfig
+from pipeline.config import ConfigError, ModelConfig, TransferConfig
 from pretrain.distributed import World
 from pretrain.models import build_model
 from pretrain.reading import FrameReader
@@ -88,6 +88,53 @@ def test_a_transfer_says_what_the_choice_took_and_the_scorer_serves_the_next_one
 
     monkeypatch.setattr(salient, "train_scorer", never)
     transfer(dataclasses.replace(half, run="scratch again", num_clips=3))
+
+
+@pytest.fixture
+def quick(config, tmp_path, monkeypatch) -> TransferConfig:
+    """Salient clips of a scorer that has hardly learnt, from a file of weights."""
+    monkeypatch.setattr(salient, "DEFAULT", ScorerConfig(min_clips=64, passes=1))
+    path = str(tmp_path / "net.pth")
+    torch.save(build_model("r2plus1d_10", 4, 0.125).state_dict(), path)
+    about = {"run": "run", "run_from": path, "model": ModelConfig(), "clip_choice": "salient", "salient_of": 5}
+    return dataclasses.replace(config, **about, num_clips=2, num_crops=3, test_crop_px=36)
+
+
+@pytest.mark.parametrize(
+    ("several", "changes"),
+    [
+        (False, {"protocol": "evaluate"}),
+        (True, {"protocol": "fc_only", "l2": (0.1,)}),
+        (True, {"protocol": "full_ft", "repeats": 2, "passes": 1, "learning_rates": (0.02,), "loader_workers": 1}),
+    ],
+)
+def test_every_protocol_scores_three_crops_of_chosen_clips(quick, monkeypatch, several, changes):
+    for part in ("train", "test"):
+        marker = artifacts.target_files(quick.root, quick.target, part).marker
+        storage.write_json(marker, storage.read_json(marker) | {"multi_label": several})
+    config, shapes, clips = dataclasses.replace(quick, **changes), set(), evaluate.video_clips
+
+    def video_clips(reader: FrameReader, *arguments) -> np.ndarray:
+        found = clips(reader, *arguments)
+        shapes.add((reader.samples.name, found.shape))
+        return found
+
+    monkeypatch.setattr(evaluate, "video_clips", video_clips)
+    transfer(config)
+    found = storage.read_json(artifacts.transfer_files(config).marker)
+    assert found["metrics"]["headline"]["name"] == ("map" if several else "top1")
+    assert found["salience"]["training"]["clips"] == 64
+    assert found["seeds"] == list(range(1, 1 + config.repeats))
+    assert found["num_train_videos"] == 16
+    small, tested = (5, 4, 16, 16, 3), (6, 4, 36, 36, 3)
+    assert {shape for name, shape in shapes if name == "colours-test"} == {small, tested}
+
+
+def test_another_seed_is_another_scorer(quick):
+    config = dataclasses.replace(quick, protocol="evaluate")
+    transfer(config)
+    with pytest.raises(ConfigError, match="seed: 1 → 2"):
+        transfer(dataclasses.replace(config, seed=2))
 
 
 def test_the_most_salient_clips_in_their_order_and_the_earlier_of_equal_ones(half):
