@@ -55,7 +55,8 @@ def half_root(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def half(config, half_root) -> TransferConfig:
+def half(config, half_root, monkeypatch) -> TransferConfig:
+    monkeypatch.setattr(salient, "DEFAULT", ScorerConfig(min_clips=2_560, batch=32))
     return dataclasses.replace(config, root=str(half_root), num_clips=4, clip_choice="salient", salient_of=16)
 
 
@@ -81,7 +82,7 @@ def test_a_transfer_says_what_the_choice_took_and_the_scorer_serves_the_next_one
     )["salience"]
     assert salience["salient_of"] == 16
     assert salience["training"]["videos"] == 16
-    assert salience["training"]["clips"] == ScorerConfig().min_clips
+    assert salience["training"]["clips"] == 2_560
 
     def never(*_: object) -> None:
         raise AssertionError("the scorer is there")

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from pipeline import cli, presets, recipes
+from pipeline import cli, presets, recipes, sweeps
 from pipeline.config import (
     BuildConfig,
     ConfigError,
@@ -56,6 +56,12 @@ def test_a_sweeps_recipe_serves_every_stage():
         TransferConfig: sweep.transfer,
     }.items():
         assert recipes.preset(kind, "ig_kinetics_65m") == part
+
+
+def test_a_sweep_repeats_only_what_has_something_random():
+    config = SweepConfig(sizes=(10,), targets=("ucf",), transfer=TransferConfig(repeats=3))
+    found = {(point.transfer.protocol, point.transfer.repeats) for point in sweeps.plan(config).points}
+    assert found == {("full_ft", 3), ("fc_only", 1)}
 
 
 def test_a_file_wins_over_the_preset_and_options_over_the_file(tmp_path):
