@@ -124,3 +124,15 @@ def test_what_does_not_fit_is_named(results, tmp_path):
     storage.write_json(other.marker, {**marker, "labels": NOUNS})
     with pytest.raises(ConfigError, match="no test segment in common"):
         joint.joint(JointConfig(**{**vars(results), "verb": results.noun, "noun": other.folder}))
+
+
+def test_results_without_one_label_and_scores_a_segment_are_refused(results):
+    files = TransferFiles(results.verb)
+    marker = storage.read_json(files.marker)
+    storage.write_json(files.marker, marker | {"metrics": {"headline": {"name": "map"}}})
+    with pytest.raises(ConfigError, match="several labels each"):
+        joint.joint(results)
+    storage.write_json(files.marker, marker | {"config": {"protocol": "few_shot"}})
+    storage.remove(files.predictions)
+    with pytest.raises(ConfigError, match="few_shot keeps no predictions"):
+        joint.joint(results)
