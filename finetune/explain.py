@@ -143,9 +143,10 @@ def choose_videos(config: ExplainConfig, scored: Predictions) -> dict[int, str]:
         )
     if config.frames < 1 or min(config.right, config.wrong) < 0:
         raise ConfigError("frames must be at least 1, right and wrong at least 0")
-    surest = sorted(range(len(scored.keys)), key=lambda row: (-scored.scores[row].max(), scored.keys[row]))
-    right = [row for row in surest if scored.correct[row]][: config.right]
-    wrong = [row for row in surest if not scored.correct[row]][: config.wrong]
+    surest, correct = scored.scores.max(axis=1), scored.correct
+    rows = sorted(range(len(scored.keys)), key=lambda row: (-surest[row], scored.keys[row]))
+    right = [row for row in rows if correct[row]][: config.right]
+    wrong = [row for row in rows if not correct[row]][: config.wrong]
     named = [scored.keys.index(key) for key in config.keys]
     return {
         **dict.fromkeys(named, "named"),

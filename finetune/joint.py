@@ -158,9 +158,8 @@ def groups(root: str, target: str, part: str) -> dict[str, str | None]:
 
 def all_pairs(verb: Predicted, noun: Predicted) -> np.ndarray:
     """int64 [V·M, 2], every verb with every noun."""
-    return np.stack(
-        np.meshgrid(range(len(verb.scored.names)), range(len(noun.scored.names)), indexing="ij"), -1
-    ).reshape(-1, 2)
+    sides = (range(len(of.scored.names)) for of in (verb, noun))
+    return np.stack(np.meshgrid(*sides, indexing="ij"), -1).reshape(-1, 2)
 
 
 def actions_of(config: JointConfig, verb: Predicted, noun: Predicted) -> np.ndarray:

@@ -14,6 +14,7 @@ from finetune import evaluate, overlay, tested_model
 from finetune import explain as stage
 from finetune.activation_maps import class_activation_maps, grad_cam, maps_of, pool_weights
 from finetune.explain import ExplainConfig, explain
+from finetune.predictions import Predictions
 from finetune.transfer import transfer
 from pipeline import artifacts, storage, video
 from pipeline.config import ConfigError
@@ -198,6 +199,18 @@ def test_what_cannot_be_explained_is_refused_with_the_remedy(finished, tmp_path)
     with pytest.raises(ConfigError, match="run the transfer again"):
         explain(ExplainConfig(finished))
     assert not (Path(finished) / "explain").exists()  # what was refused is not in the way of what is asked next
+
+
+def test_the_surest_are_found_in_one_look_at_the_scores(monkeypatch):
+    scores = np.random.default_rng(0).random((50, 3)).astype(np.float32)
+    scored = Predictions([f"{number:02d}" for number in range(50)], np.zeros(50, np.int64), scores, list("abc"), {})
+    looks, correct = [], scored.correct
+    monkeypatch.setattr(Predictions, "correct", property(lambda _: looks.append(1) or correct))
+    chosen = stage.choose_videos(ExplainConfig(right=3, wrong=2, keys=("07",)), scored)
+    assert len(looks) == 1
+    by_score = np.argsort(-scores.max(axis=1))
+    expected = {7, *by_score[correct[by_score]][:3], *by_score[~correct[by_score]][:2]}
+    assert set(chosen) == expected
 
 
 def test_names_of_files_are_safe():
