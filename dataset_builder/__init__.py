@@ -7,6 +7,7 @@ matches → manifest  candidates, eligible, choose: which videos; sampling, dura
                     label_space, manifest: what was chosen; subset: the same from a finished dataset
 manifest → shards   shard, tar: one shard; uploads, web: a URI's bytes; decoder, transcode: bytes → the stored form
                     checks: settings refused before any work; dataset: dataset.json
+                    croissant, provenance: the same for the tools of others and for people
 targets             path,label tables → the same artefacts; compact: a dataset without what a dedup excluded
 to look at          label_report (dataset_labels, label_statistics, label_overlap, label_page): `tagreel labels`
                     inspect_shard (shard_contents, contact_sheet): `tagreel inspect`

@@ -14,7 +14,7 @@ import numpy as np
 from dataset_builder.candidates import matched_videos
 from dataset_builder.checks import check
 from dataset_builder.choose import choose_videos
-from dataset_builder.dataset import describe_shards, reopened, say_whole
+from dataset_builder.dataset import describe_shards, reopened, say_whole, seal_dataset
 from dataset_builder.label_space import read_label_space, write_label_space
 from dataset_builder.manifest import Manifest, equal_parts, read_manifest, say_stages, write_chosen
 from dataset_builder.match import match_posts
@@ -54,7 +54,7 @@ def build(config: BuildConfig) -> dict[str, Any]:
 
     # 4. The seal.
     counts = {"posts": source["counts"], **manifest.counts, "shards": shards}
-    return say_whole(files, artifacts.seal(files.folder, files.marker, counts, **described))
+    return say_whole(files, seal_dataset(files, config, counts, described))
 
 
 def _make_manifest(config: BuildConfig, source: dict[str, Any]) -> Manifest:

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from dataset_builder.dataset import describe
+from dataset_builder.dataset import describe, seal_dataset
 from dataset_builder.manifest import manifest_part
 from dataset_builder.tar import TarWriter
 from pipeline import artifacts, progress, storage
@@ -61,7 +61,7 @@ def compact(config: CompactConfig) -> dict[str, Any]:
     total = sum(sidecar["attempted"] + sidecar["excluded"] for sidecar in sidecars)
     progress.say_counts(f"compact {config.dataset}", total, described["num_videos"], dropped)
     counts = {"in": total, "kept": described["num_videos"], "dropped": dropped}
-    return artifacts.seal(files.folder, files.marker, {"compact": counts}, **described)
+    return seal_dataset(files, config, {"compact": counts}, described)
 
 
 def _make_job(files: DatasetFiles, base: DatasetFiles, marker: dict[str, Any], excluded: set[str]) -> Job:

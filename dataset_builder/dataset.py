@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from dataset_builder.croissant import write_croissant
 from dataset_builder.eligible import merge_counts
-from pipeline import progress, storage
+from dataset_builder.provenance import WriterConfig
+from pipeline import artifacts, progress, storage
 from pipeline.artifacts import DatasetFiles
 from pipeline.config import ConfigError
 
@@ -65,6 +67,14 @@ def describe_shards(
     duration_s = sum(s["duration_s"] for s in sidecars)
     described = describe(files, kind, names, label_counts, shards, duration_s=duration_s, quarantined=quarantined)
     return described | {"num_copied": sum(s["copied"] for s in sidecars)}
+
+
+def seal_dataset(
+    files: DatasetFiles, config: WriterConfig, counts: dict[str, Any], described: dict[str, Any]
+) -> dict[str, Any]:
+    """Write croissant.json and then, last of all, dataset.json; returns the latter's content."""
+    write_croissant(files, config, counts, described)
+    return artifacts.seal(files.folder, files.marker, counts, **described)
 
 
 def reopened(files: DatasetFiles, marker: dict[str, Any] | None, retry_failed: bool) -> dict[str, Any] | None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from dataset_builder.candidates import stored_videos
 from dataset_builder.choose import choose_videos
-from dataset_builder.dataset import describe, say_whole
+from dataset_builder.dataset import describe, say_whole, seal_dataset
 from dataset_builder.label_space import read_label_space, write_label_space
 from dataset_builder.manifest import say_stages, write_chosen
 from pipeline import artifacts
@@ -45,7 +45,7 @@ def draw_subset(config: BuildConfig) -> dict[str, Any]:
     described = describe(
         files, space.kind, space.names, manifest.label_counts, shards, duration_s=sum(durations_s), quarantined={}
     )
-    return say_whole(files, artifacts.seal(files.folder, files.marker, stages, base=base.name, **described))
+    return say_whole(files, seal_dataset(files, config, stages, {"base": base.name, **described}))
 
 
 def _shards(base: DatasetFiles, marker: dict[str, Any], taken: np.ndarray) -> list[dict[str, Any]]:

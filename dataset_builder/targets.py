@@ -13,7 +13,7 @@ from dataset_builder.annotations.agreement import agree
 from dataset_builder.annotations.samples import Collected
 from dataset_builder.annotations.splits import SPLITS, read_splits
 from dataset_builder.checks import check
-from dataset_builder.dataset import describe_shards, reopened, say_whole
+from dataset_builder.dataset import describe_shards, reopened, say_whole, seal_dataset
 from dataset_builder.label_space import VIDEOS, LabelledVideos, LabelSpace, labelled_videos, write_label_space
 from dataset_builder.manifest import write_manifest
 from dataset_builder.sampling import label_counts
@@ -62,7 +62,7 @@ def _build_split(config: TargetConfig, split: str, collected: Collected, labelli
     counts = {"rows": collected.counts, "shards": shards}
     for stage, count in counts.items():
         progress.say_counts(f"{files.name} {stage}", count["in"], count["kept"], count["dropped"])
-    return say_whole(files, artifacts.seal(files.folder, files.marker, counts, **described))
+    return say_whole(files, seal_dataset(files, config, counts, described))
 
 
 def _labelled(collected: Collected, names: list[str]) -> LabelledVideos:

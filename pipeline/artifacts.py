@@ -209,6 +209,11 @@ class DatasetFiles:
         return storage.join(self.dedup, "dedup.json")
 
     @property
+    def croissant(self) -> str:
+        """What the dataset is, in the vocabulary of Croissant; for people and their tools, read by no stage."""
+        return storage.join(self.folder, "croissant.json")
+
+    @property
     def marker(self) -> str:
         return storage.join(self.folder, "dataset.json")
 
