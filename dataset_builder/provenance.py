@@ -77,7 +77,7 @@ def notes(config: WriterConfig, counts: dict[str, Any], described: dict[str, Any
 
 def _counted(stage: str, count: dict[str, Any]) -> str:
     """One stage as a sentence: in = kept + dropped by reason."""
-    dropped = "".join(f" + {number:,} {reason}" for reason, number in sorted(count["dropped"].items()))
+    dropped = "".join(f" + {number:,} {reason}" for reason, number in sorted(count["dropped"].items()) if number)
     return f"{stage.replace('_', ' ').capitalize()}: {count['in']:,} = {count['kept']:,} kept{dropped}."
 
 
