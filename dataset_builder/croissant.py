@@ -97,7 +97,7 @@ def describe_croissant(config: WriterConfig, counts: dict[str, Any], described: 
         "conformsTo": ["http://mlcommons.org/croissant/1.0", "http://mlcommons.org/croissant/RAI/1.0"],
         "name": described["name"],
         "description": provenance.summary(config, described),
-        "keywords": ["video", "action recognition", "weak supervision", "WebDataset"],
+        "keywords": ["video", "action recognition", "WebDataset"],
         **({"isBasedOn": f"../{described['base']}/croissant.json"} if _reads_other_shards(described) else {}),
         **provenance.notes(config, counts, described),
         "distribution": _distribution(described),

@@ -46,7 +46,7 @@ def _origin(config: WriterConfig) -> str:
                 f"{config.source.kind} ({_sampling(config)})"
             )
         case TargetConfig():
-            return f"one split of the benchmark '{config.target}', with the labels of its annotations"
+            return f"taken from one split of the benchmark '{config.target}', with the labels of its annotations"
         case CompactConfig():
             return f"copied from the dataset '{config.dataset}' without the videos that its dedup excluded"
 

@@ -16,7 +16,7 @@ from pipeline.config import CompactConfig, SamplingConfig, TargetConfig
 from tests.dataset_builder.small_world import HERE, TINY_STORAGE, build_config, make_world
 from tests.dataset_builder.test_compact import exclude, index_rows
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:mlcroissant|rdflib", "ignore::FutureWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what mlcroissant calls
 FOLDERS = ["datasets/d", "datasets/few", "datasets/clean", "targets/t/train", "targets/t/test"]
 
 
