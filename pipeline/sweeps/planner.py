@@ -268,6 +268,7 @@ class Planner:
             "protocol": protocol,
             "result": result,
             "seed": start.seed,
+            "repeats": self.config.transfer.repeats if protocol == "full_ft" else 1,  # the others have nothing random
             "model": start.model,
             "clip": start.clip,
             **from_file,
