@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ class ExplainConfig:
     wrong: int = 4
     """... of those that are wrong."""
     keys: tuple[str, ...] = ()
-    """Test videos shown besides these."""
+    """Test videos shown besides these: their keys, or the names of their files."""
     layer: str = LAST
     """Of the network: layer4 decomposes the label's logit exactly; others (layer3, layer2.0.conv1, …) by Grad-CAM."""
     frames: int = 8
@@ -76,7 +77,8 @@ def explain(config: ExplainConfig) -> None:
     """Write the explanation of one result."""
     here = open_finished(config.result)
     there = open_finished(config.against) if config.against else None
-    chosen = choose_videos(config, here.scored)
+    uris = uris_of(here)
+    chosen = choose_videos(dataclasses.replace(config, keys=keys_of(config.keys, uris)), here.scored)
     compared = compare(there.scored, here.scored) if there else None
     folder = artifacts.explanation_folder(here.folder, config.name)
     marker = storage.join(folder, "explain.json")
@@ -87,7 +89,7 @@ def explain(config: ExplainConfig) -> None:
         if artifacts.open_stage(folder, marker, asked, digests):
             progress.say(f"explain: '{folder}' is finished; nothing to do")
             return
-        shown, pictures = show_videos(config, here, chosen, network, folder, world)
+        shown, pictures = show_videos(config, here, chosen, uris, network, folder, world)
 
     pairs = most_confused(here.scored.scores, here.scored.labels, here.scored.names, limit=None)
     write_rows(storage.join(folder, "videos.csv"), map(dataclasses.asdict, shown))
@@ -132,6 +134,23 @@ def open_finished(folder: str) -> Finished:
             f"the videos of '{folder}' have several labels each, and confusions are of one label with another"
         )
     return Finished(folder, marker, config, scored)
+
+
+def uris_of(finished: Finished) -> dict[str, str]:
+    """{key: where it was read from} of the test videos."""
+    files = artifacts.target_files(finished.config.root, finished.config.target, "test")
+    manifest = storage.read_parquet_parts(files.manifest, ["video_id", "uri"]).to_pydict()
+    return dict(zip(manifest["video_id"], manifest["uri"], strict=True))
+
+
+def keys_of(names: Sequence[str], uris: dict[str, str]) -> tuple[str, ...]:
+    """Names of files, with or without suffix, as keys, those of all segments of a file; other names stay as they are."""
+    found: dict[str, list[str]] = {}
+    for key, uri in uris.items():
+        name = uri.rpartition("/")[2]
+        for each in {name, os.path.splitext(name)[0]}:
+            found.setdefault(each, []).append(key)
+    return tuple(key for name in names for key in ([name] if name in uris else found.get(name, [name])))
 
 
 def choose_videos(config: ExplainConfig, scored: Predictions) -> dict[int, str]:
@@ -186,6 +205,7 @@ def show_videos(
     config: ExplainConfig,
     here: Finished,
     chosen: dict[int, str],
+    uris: dict[str, str],
     network: Network | None,
     folder: str,
     world: World,
@@ -207,6 +227,7 @@ def show_videos(
         shown.append(
             Shown(
                 key=key,
+                uri=uris[key],
                 chosen=reason,
                 label=here.scored.names[here.scored.labels[row]],
                 predicted=names[0],

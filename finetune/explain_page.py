@@ -21,6 +21,8 @@ class Shown:
     """A row of videos.csv: a test video, what it is taken for, and its pictures."""
 
     key: str
+    uri: str
+    """Where the video was read from."""
     chosen: str
     """Why it is shown."""
     label: str
@@ -68,8 +70,8 @@ def _videos(videos: Sequence[tuple[Shown, bytes]], layer: str) -> Safe:
     for video, png in videos:
         caption = tag(
             "figcaption",
-            tag("b", video.key),
-            f" – {video.chosen}. Label: {video.label} ({video.label_score:.2f}). Predicted: {video.predicted} "
+            tag("b", video.uri.rpartition("/")[2]),
+            f" – {video.chosen}. Key: {video.key}. Label: {video.label} ({video.label_score:.2f}). Predicted: {video.predicted} "
             f"({video.score:.2f}), most evidence at {video.peak_s:.2f} s. ",
             tag("a", "film", href=video.mp4),
         )

@@ -25,8 +25,10 @@ from pretrain.transforms import normalise
 
 MAX_CLIPS = 64  # of a video; a longer one has gaps between them
 CLIPS_AT_A_TIME = 8
+FRAMES_AT_A_TIME = 32
 MIN_SHOWN_PX = 224
 HEAT = np.array([[20, 20, 120], [0, 130, 200], [60, 190, 90], [250, 220, 50], [220, 30, 30]], np.float32)
+HEAT_LEVELS = 1024
 OPACITY = 0.65
 
 
@@ -117,32 +119,45 @@ def shown(maps: VideoMaps, frames: Sequence[int]) -> tuple[np.ndarray, list[np.n
     """
     scale = max(1, math.ceil(MIN_SHOWN_PX / min(maps.frames.shape[1:3])))
     height, width = (side * scale - side * scale % 2 for side in maps.frames.shape[1:3])
-    plain = _resized(torch.from_numpy(maps.frames[list(frames)]).movedim(3, 1).float(), height, width).movedim(1, 3)
+    plain = _resized(torch.from_numpy(maps.frames[list(frames)]).movedim(3, 1), height, width).movedim(1, 3).numpy()
     most = max(float(maps.evidence.max()), 1e-12)
     covered = []
     for evidence in maps.evidence[:, list(frames)]:
-        heat = _resized(torch.from_numpy(evidence / most).clamp(min=0)[:, None], height, width)[:, 0].numpy()
-        covered.append(painted(plain.numpy(), heat))
-    return plain.round().clamp(0, 255).byte().numpy(), covered
+        heat = _resized(torch.from_numpy(evidence / most).clamp_(min=0)[:, None], height, width)[:, 0].numpy()
+        covered.append(painted(plain, heat))
+    return plain, covered
 
 
 def _resized(pictures_NCHW: Tensor, height: int, width: int) -> Tensor:
     return functional.interpolate(pictures_NCHW, (height, width), mode="bilinear")
 
 
+def _palette() -> tuple[np.ndarray, np.ndarray]:
+    """For heat in `HEAT_LEVELS` equal steps: the share of the picture that stays, float32 [levels, 1], and the paint that is
+    added, float32 [levels, 3]."""
+    heat = np.linspace(0, 1, HEAT_LEVELS)
+    places = np.linspace(0, 1, len(HEAT))
+    colours = np.stack([np.interp(heat, places, HEAT[:, channel]) for channel in range(3)], axis=-1)
+    opacity = OPACITY * np.sqrt(heat)[:, None]
+    return (1 - opacity).astype(np.float32), (colours * opacity).astype(np.float32)
+
+
+STAYS, PAINT = _palette()
+
+
 def painted(pixels: np.ndarray, heat: np.ndarray) -> np.ndarray:
     """Colours over pictures, the more the hotter.
 
     Args:
-        pixels: float [n, h, w, 3] of 0 to 255.
+        pixels: uint8 or float [n, h, w, 3] of 0 to 255.
         heat: float [n, h, w] of 0 to 1.
 
     Returns: uint8 [n, h, w, 3].
     """
-    places = np.linspace(0, 1, len(HEAT))
-    colours = np.stack([np.interp(heat, places, HEAT[:, channel]) for channel in range(3)], axis=-1)
-    opacity = OPACITY * np.sqrt(heat)[..., None]
-    return (pixels * (1 - opacity) + colours * opacity).round().clip(0, 255).astype(np.uint8)
+    levels = (heat * (HEAT_LEVELS - 1) + 0.5).astype(np.int32)
+    mixed = pixels * STAYS.take(levels, axis=0)
+    mixed += PAINT.take(levels, axis=0)
+    return (mixed + 0.5).astype(np.uint8)
 
 
 def strip(maps: VideoMaps, num_frames: int, sheets: Any) -> bytes:
@@ -166,10 +181,10 @@ def strip(maps: VideoMaps, num_frames: int, sheets: Any) -> bytes:
 
 def film(maps: VideoMaps) -> bytes:
     """An MP4 of the video, beside it the same under each label's evidence."""
-    encoder = None
-    for frame in range(len(maps.frames)):
-        plain, covered = shown(maps, [frame])
-        picture = np.concatenate([plain, *covered], axis=2)[0]
-        encoder = encoder or Encoder(*picture.shape[:2], maps.fps)
-        encoder.write_rgb(picture)
+    encoder, total = None, len(maps.frames)
+    for begin in range(0, total, FRAMES_AT_A_TIME):
+        plain, covered = shown(maps, range(begin, min(begin + FRAMES_AT_A_TIME, total)))
+        for picture in np.concatenate([plain, *covered], axis=2):
+            encoder = encoder or Encoder(*picture.shape[:2], maps.fps)
+            encoder.write_rgb(picture)
     return encoder.finish()

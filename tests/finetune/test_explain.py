@@ -114,6 +114,11 @@ def test_the_hottest_place_is_painted_most_and_bare_places_not_at_all():
     np.testing.assert_allclose(painted[0, 1, 1], hottest, atol=0.5)
 
 
+def test_videos_are_named_by_their_keys_or_files():
+    uris = {"k1": "s3://b/a/one.mp4", "k2": "/a/two.tar.mp4", "k3": "/b/one.mp4"}
+    assert stage.keys_of(("k2", "one", "two.tar.mp4", "three"), uris) == ("k2", "k1", "k3", "k2", "three")
+
+
 # --------------------------------------------------------------------------------------------------- the stage
 
 
