@@ -60,7 +60,7 @@ def test_a_sweeps_recipe_serves_every_stage():
 
 def test_a_sweep_repeats_only_what_has_something_random():
     config = SweepConfig(sizes=(10,), targets=("ucf",), transfer=TransferConfig(repeats=3))
-    found = {(point.transfer.protocol, point.transfer.repeats) for point in sweeps.plan(config).points}
+    found = {(point.stage.config.protocol, point.stage.config.repeats) for point in sweeps.plan(config).points}
     assert found == {("full_ft", 3), ("fc_only", 1)}
 
 
