@@ -6,9 +6,10 @@ posts → matches     seeds, hashtags, inflect: seed labels and the hashtags the
 matches → manifest  candidates, eligible, choose: which videos; sampling, duration: pure functions that say so
                     label_space, manifest: what was chosen; subset: the same from a finished dataset
 manifest → shards   shard, tar: one shard; uploads, web: a URI's bytes; decoder, transcode: bytes → the stored form
+                    recorder: its frames as they come; packing: how it leaves the process that decodes
                     checks: settings refused before any work; dataset: dataset.json
                     croissant, provenance: the same for the tools of others and for people
-targets             path,label tables → the same artefacts; compact: a dataset without what a dedup excluded
+targets             annotations: tables of every format; → the same artefacts; compact: a dataset without what a dedup excluded
 to look at          label_report (dataset_labels, label_statistics, label_overlap, label_page): `tagreel labels`
-                    inspect_shard (shard_contents, contact_sheet): `tagreel inspect`
+                    inspect_shard (shard_contents): `tagreel inspect`
 """

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import config as configs
-from pipeline import launch
 from pipeline.cli import parse
 from pipeline.command_line import command_line
 from pipeline.config import ClipConfig, ModelConfig, TransferConfig
+from pipeline.launch import verbs
 
 transfers = st.builds(
     TransferConfig,
@@ -44,8 +44,8 @@ def test_how_a_command_runs_is_left_to_who_runs_it():
 
 def test_a_command_is_named_after_the_folder_of_its_result(tmp_path, monkeypatch):
     ran = []
-    monkeypatch.setattr(launch, "run", ran.append)
+    monkeypatch.setattr(verbs, "run", ran.append)
     config = TransferConfig(root=str(tmp_path), run_from="/data/net.pth", target="ucf", result="32f", num_processes=2)
-    launch.transfer(config)
+    verbs.transfer(config)
     assert ran[0].name == "transfer-net-ucf-fc_only-32f"
     assert configs.from_dict(TransferConfig, configs.to_dict(ran[0].config)) == config
