@@ -155,16 +155,17 @@ def _write_shard(files: DatasetFiles, shard: int) -> None:
     rows = make_rows(shard, 1000)
     labels = pa.ListArray.from_arrays(np.append(0, np.cumsum(rows.label_sizes)).astype(np.int32), rows.label_ids)
     index = {name: rows.columns[name] for name in artifacts.SHARD_INDEX.names if name in rows.columns}
-    nothing = {
-        name: pa.nulls(len(rows), artifacts.SHARD_INDEX.field(name).type) for name in artifacts.SHARD_INDEX.names
-    }
     known = {"key": rows.keys, "label_ids": labels, "status": pa.array(["ok"] * len(rows)), **index}
-    table = pa.table(nothing | known)
-    storage.write_parquet(f"{files.shard(shard)}.parquet", table, artifacts.SHARD_INDEX)
-    spans = pa.nulls(len(rows), pa.float32())
-    manifest = {"video_id": rows.keys, "uri": rows.keys, "start_s": spans, "end_s": spans, "label_ids": labels}
-    path = storage.join(files.manifest, f"part-{shard:06d}.parquet")
-    storage.write_parquet(path, pa.table(manifest | {"weight": rows.columns["weight"]}), artifacts.MANIFEST)
+    _write_rows(f"{files.shard(shard)}.parquet", known, artifacts.SHARD_INDEX)
+    known = {"video_id": rows.keys, "uri": rows.keys, "label_ids": labels, "weight": rows.columns["weight"]}
+    _write_rows(storage.join(files.manifest, f"part-{shard:06d}.parquet"), known, artifacts.MANIFEST)
+
+
+def _write_rows(path: str, known: dict[str, Any], schema: pa.Schema) -> None:
+    """A table of some columns; nulls in the others."""
+    size = len(next(iter(known.values())))
+    nothing = {field.name: pa.nulls(size, field.type) for field in schema}
+    storage.write_parquet(path, pa.table(nothing | known), schema)
 
 
 def measure(folder: str, num_videos: int, num_shards: int, rounds: int) -> dict[str, Any]:
