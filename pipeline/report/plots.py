@@ -126,9 +126,7 @@ def accuracy(name: str, alt: str, curve: Curve, colour: int, limits: tuple[float
             _paint_level(axes, curve.scratch, limits)
         if chance is not None and limits[0] <= chance <= limits[1]:
             axes.axhline(chance, color=INK, linewidth=1, linestyle=":", alpha=0.7)
-            axes.text(
-                0.99, chance, "chance ", transform=axes.get_yaxis_transform(), ha="right", va="bottom", fontsize=10
-            )
+            axes.text(0.03, chance, "chance", transform=axes.get_yaxis_transform(), ha="left", va="bottom", fontsize=10)
 
     return _draw(name, alt, paint)
 
