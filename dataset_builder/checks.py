@@ -34,6 +34,7 @@ RANGES: dict[str, dict[str, Range]] = {
     "sampling": {
         **dict.fromkeys(("num_videos", "num_labels", "min_videos"), Range(1)),
         "minutes": Range(0, is_open=True),
+        "label_noise": Range(0, 1),
     },
     "storage": {
         **dict.fromkeys(("samples_per_shard", "gop", "max_pixels"), Range(1)),
@@ -77,6 +78,8 @@ def _check_origin(config: BuildConfig) -> None:
         )
     if config.base == config.dataset:
         raise ConfigError(f"--base and --dataset are both '{config.dataset}': give the subset another name")
+    if config.base is None and config.sampling.keep_duplicates:
+        raise ConfigError("--sampling.keep-duplicates is for subsets (--base): a build does not leave any out")
     if config.base is not None and config.retry_failed:
         raise ConfigError(
             f"a subset reads no video: give --retry-failed to the build of '{config.base}', without --base"

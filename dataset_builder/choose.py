@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ import numpy as np
 from dataset_builder import duration, sampling
 from dataset_builder.candidates import Candidates
 from dataset_builder.eligible import Eligible, Ranked, RankJob, count_part, merge_counts, rank_part
+from dataset_builder.label_noise import replace_labels
 from dataset_builder.label_space import LabelledVideos, LabelSpace, list_offsets, make_label_space
 from pipeline import execute, progress
 from pipeline.config import ConfigError, ExecutionConfig, SamplingConfig
@@ -34,8 +35,10 @@ class Choice:
     """uint8, packed: of the videos of each part that may be chosen, those that are; None where all are."""
     ends: np.ndarray
     """int64 [num_parts + 1]: chosen videos before each part, and in all."""
+    drawn_counts: np.ndarray
+    """int64 [K], chosen videos of each label as their posts name it."""
     label_counts: np.ndarray
-    """int64 [K], chosen videos of each label."""
+    """int64 [K], chosen videos of each label; others than `drawn_counts` where labels are replaced."""
     account_counts: np.ndarray | None
     """int64 [K], chosen videos by label of account, where there are duration bands."""
 
@@ -47,7 +50,13 @@ class Choice:
         videos = self.eligible.read(part)
         if self.bits is None:
             return videos
-        return videos.take(np.flatnonzero(np.unpackbits(self.bits[part], count=len(videos))))
+        chosen = videos.take(np.flatnonzero(np.unpackbits(self.bits[part], count=len(videos))))
+        config = self.eligible.config
+        if not config.label_noise:
+            return chosen
+        ranks = sampling.hash_ranks(chosen.ids, config.seed)
+        labels = replace_labels(ranks, chosen.label_ids, chosen.offsets, self.drawn_counts, config.label_noise)
+        return LabelledVideos(chosen.table, *labels)
 
 
 def choose_videos(
@@ -76,12 +85,13 @@ def choose_videos(
     )
     kept = np.flatnonzero(new_ids >= 0)
     counts = counts[:, kept[np.argsort(new_ids[kept])]]
-    takes_all = config.num_videos is None and config.minutes is None and config.duration == "any"
+    takes_all = config == replace(config, num_videos=None, minutes=None, duration="any", label_noise=0.0)
     job = RankJob(Eligible(candidates, config, new_ids), not takes_all, counts.sum(axis=0))
     parts = execute.run_parts(rank_part, range(candidates.num_parts), execution, desc="ranks", shared=job)
     sizes = np.array([part.num_videos for part in parts])
     stages["label_space"] = _label_stage(int(sizes.sum()), _total(part.dropped for part in parts), config)
-    choice = Choice(job.eligible, None, list_offsets(sizes), counts[0], None) if takes_all else _choose(parts, job)
+    whole = Choice(job.eligible, None, list_offsets(sizes), counts[0], counts[0], None)
+    choice = whole if takes_all else _choose(parts, job)
     stages["sampling"] = _stage(int(sizes.sum()), {"not_sampled": int(sizes.sum()) - len(choice)})
     return space, choice, stages
 
@@ -141,13 +151,22 @@ def _choose(parts: list[Ranked], job: RankJob) -> Choice:
     chosen = np.zeros(ends[-1], dtype=bool)
     chosen[order[: _num_wanted(pool, order, config)]] = True
     per_part = np.split(chosen, ends[:-1])
+    drawn = sampling.label_counts(pool.label_ids[np.repeat(chosen, pool.sizes)], num_labels)
     return Choice(
         job.eligible,
         bits=[np.packbits(part) for part in per_part],
         ends=list_offsets(np.array([part.sum() for part in per_part])),
-        label_counts=sampling.label_counts(pool.label_ids[np.repeat(chosen, pool.sizes)], num_labels),
+        drawn_counts=drawn,
+        label_counts=_counts_with_noise(pool, chosen, drawn, config.label_noise) if config.label_noise else drawn,
         account_counts=None if accounts is None else sampling.label_counts(accounts[chosen], num_labels),
     )
+
+
+def _counts_with_noise(pool: Pool, chosen: np.ndarray, drawn: np.ndarray, rate: float) -> np.ndarray:
+    """int64 [K]: videos of each label, once the labels of some are replaced (`Choice.read`)."""
+    offsets = list_offsets(pool.sizes[chosen])
+    label_ids = pool.label_ids[np.repeat(chosen, pool.sizes)]
+    return sampling.label_counts(replace_labels(pool.ranks[chosen], label_ids, offsets, drawn, rate)[0], len(drawn))
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,12 @@ def hash_ranks(video_ids: np.ndarray, seed: int) -> np.ndarray:
     return state
 
 
+def uniform(ranks: np.ndarray, stream: int) -> np.ndarray:
+    """float64 [N] in [0, 1): a number for each hash rank, independent of the ranks' order and of other streams."""
+    words = _mix(ranks ^ _mix(np.full(len(ranks), stream + 1, dtype=np.uint64)))
+    return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
 def _mix(state: np.ndarray) -> np.ndarray:
     """splitmix64: one bijective scrambling step of uint64 values."""
     with np.errstate(over="ignore"):

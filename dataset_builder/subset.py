@@ -33,7 +33,8 @@ def draw_subset(config: BuildConfig) -> dict[str, Any]:
         return say_whole(files, done)
 
     base_space = read_label_space(base)
-    candidates = stored_videos(base, base_marker, base_space.names, excluded)
+    left_out = set() if config.sampling.keep_duplicates else excluded
+    candidates = stored_videos(base, base_marker, base_space.names, left_out)
     space, choice, stages = choose_videos(
         candidates, config.sampling, config.execution, name=config.dataset, kind=base_space.kind
     )

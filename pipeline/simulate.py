@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import fields
 
 from pipeline import config as configs
 from pipeline import progress, storage
@@ -22,14 +23,8 @@ def simulate(config: PlatformConfig) -> None:
     Raises: ConfigError where another platform stands at the same root.
     """
     folder = storage.join(config.root, "world")
-    world = WorldConfig(
-        seed=config.seed,
-        num_posts=config.num_posts,
-        train_videos_per_class=config.train_videos_per_class,
-        test_videos_per_class=config.test_videos_per_class,
-        long_rate=config.long_rate,
-        long_duration_s=config.long_duration_s,
-    )
+    known = {field.name for field in fields(WorldConfig)} & {field.name for field in fields(config)}
+    world = WorldConfig(**{name: getattr(config, name) for name in known})
     try:
         summary = write_world(world, folder, config.execution.num_workers or os.cpu_count() or 1)
     except ValueError as error:

@@ -59,6 +59,10 @@ class SamplingConfig:
     """Labels with fewer videos are dropped (paper, footnote 2)."""
     square_root: bool = True
     """Draw labels with probability proportional to the square root of their videos (paper, Section 3.1.1)."""
+    label_noise: float = 0.0
+    """Share of the videos whose labels are replaced by a wrong one, to measure how much of that can be borne."""
+    keep_duplicates: bool = False
+    """With --base: keep its near-duplicates of targets, to measure what leaving them out changes. Never for results."""
     seed: int = 0
     """Seed of the hash that ranks videos; the same seed nests subsets (500K within 1M within 5M)."""
 

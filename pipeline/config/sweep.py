@@ -21,6 +21,12 @@ class PlatformConfig:
     """Training videos of each of the target's 12 verbs."""
     test_videos_per_class: int = 40
     """Test videos of each of the target's 12 verbs."""
+    zipf_exponent: float = 0.5
+    """The label of rank r is drawn with probability proportional to r ** -zipf_exponent."""
+    wrong_label_rate: float = 0.2
+    """Share of labelled posts whose label is not what the video shows."""
+    duplicate_rate: float = 0.01
+    """Share of videos that contain a video of the target."""
     long_rate: float = 0.015
     """Share of long videos."""
     long_duration_s: tuple[float, float] = (6.0, 60.0)
@@ -118,6 +124,8 @@ class SweepConfig:
     """Pretraining videos of each arm (paper, Figure 1)."""
     strategies: tuple[Literal["tail_preserving", "random"], ...] = ()
     """How subsets are drawn (paper, Figure 1c); empty takes `build.sampling.strategy`."""
+    label_noise: tuple[float, ...] = (0.0, 0.2, 0.4, 0.6, 0.8)
+    """label_noise: share of the videos with a label replaced by a wrong one, of each arm."""
     minutes: float | None = None
     """durations: the budget of time of each arm; None takes the paper's, a tenth as many long videos."""
     models: tuple[str, ...] = ()

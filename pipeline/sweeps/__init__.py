@@ -1,4 +1,4 @@
-"""Sweeps: one function per figure or table of the paper, from a SweepConfig to the stages and points that make it."""
+"""Sweeps: one function per figure or table of the paper, and two of our own. A SweepConfig → the stages and points of it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from pipeline.config import ConfigError, SweepConfig
 from pipeline.sweeps.comparison import epic, kinetics, something
+from pipeline.sweeps.data_quality import label_noise, near_duplicates
 from pipeline.sweeps.label_space import label_distribution, label_kinds, num_labels
 from pipeline.sweeps.plan import Layout, Plan, Point, Stage
 from pipeline.sweeps.scales import SCALES
@@ -28,6 +29,8 @@ SWEEPS: dict[str, Callable[[SweepConfig], Plan]] = {
         kinetics,
         epic,
         something,
+        label_noise,
+        near_duplicates,
     )
 }
 
@@ -52,9 +55,10 @@ def scaled(kind: str, scale: str) -> SweepConfig:
 
 def listing() -> str:
     """Every sweep: its name, where it is in the paper, its points at each scale, and what it compares."""
-    rows = [("sweep", "in the paper", *(f"points, {scale}" for scale in SCALES), "")]
+    scales = {name: scale for name, scale in SCALES.items() if name != "study"}
+    rows = [("sweep", "in the paper", *(f"points, {scale}" for scale in scales), "")]
     for kind in SWEEPS:
-        plans = [plan(scaled(kind, scale)) for scale in SCALES]
+        plans = [plan(scale(kind)) for scale in scales.values()]
         rows.append((kind, plans[0].layout.figure, *(str(len(p.points)) for p in plans), plans[0].layout.title))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(f"{cell:<{w}}" for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)

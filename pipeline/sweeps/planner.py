@@ -330,4 +330,6 @@ def _sampling_words(sampling: SamplingConfig) -> list[str]:
         *([f"{sampling.num_labels}labels"] if sampling.num_labels is not None else []),
         *([sampling.duration] if sampling.duration != usual.duration else []),
         *([sampling.strategy] if sampling.strategy != usual.strategy else []),
+        *([f"noise{sampling.label_noise:g}"] if sampling.label_noise else []),
+        *(["duplicates"] if sampling.keep_duplicates else []),
     ]

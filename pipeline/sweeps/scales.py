@@ -1,4 +1,4 @@
-"""Each sweep at two sizes: the paper's, for a cluster, and a tiny one on a simulated platform, for minutes on two cores.
+"""Each sweep at the paper's size, for a cluster, and at a tiny one on a simulated platform, for minutes on two cores.
 
 Both are starting points: a file and options change them. Names of targets, and of the baselines' datasets, are what the
 paper's size expects to find; docs/sweeps.md says how they are made.
@@ -22,6 +22,7 @@ from pipeline.config import (
     TransferSettings,
 )
 from pipeline.sweeps.printed import IG, IMAGENET, IMAGES, SPORTS
+from pipeline.sweeps.study import study
 from pipeline.transfer_recipes import GPUS, ROWS, Row
 
 KEEP_OUT = ("kinetics", "epic_action", "something")
@@ -141,6 +142,11 @@ def _label_kinds(kind: str) -> SweepConfig:
     )
 
 
+def _ours(kind: str) -> SweepConfig:
+    """Of a question that is not in the paper: its smaller sizes and its setting of Figure 1."""
+    return _paper(kind, "r2plus1d_34", 8, sizes=(1_000_000,), settings=_tuned(8))
+
+
 _PAPER: dict[str, Callable[[], SweepConfig]] = {
     "data_size": lambda: _paper(
         "data_size",
@@ -180,6 +186,8 @@ _PAPER: dict[str, Callable[[], SweepConfig]] = {
     "kinetics": lambda: _comparison("kinetics", ("kinetics",), 13),
     "epic": lambda: _comparison("epic", EPIC, 16),
     "something": lambda: _comparison("something", ("something",), 17),
+    "label_noise": lambda: _ours("label_noise"),
+    "near_duplicates": lambda: _ours("near_duplicates"),
 }
 
 
@@ -191,9 +199,13 @@ def paper(kind: str, root: str = "tagreel-data") -> SweepConfig:
 # ---------------------------------------------------------------------------------------------------- the tiny size
 
 
+OWN_PLATFORM = ("durations", "near_duplicates")
+"""Tiny sweeps whose platform is another than that of the rest, and so has a root of its own."""
+
+
 def tiny(kind: str, root: str = "") -> SweepConfig:
     """The same arms, few and small: a simulated platform, 32-pixel clips, networks of a quarter of the width."""
-    root = root or f"tagreel-tiny{'-durations' if kind == 'durations' else ''}"
+    root = root or f"tagreel-tiny{f'-{kind}' if kind in OWN_PLATFORM else ''}"
     cores = os.cpu_count() or 1
     demo = presets.demo(root, posts="", seed_labels="", num_workers=cores, num_processes=min(2, cores))
     recipe = replace(demo.pretrain.recipe, total_clips=4_096, warmup_clips=512)
@@ -243,6 +255,10 @@ def _tiny_frames(usual: SweepConfig) -> dict[str, object]:
     }
 
 
+def _tiny_duplicates(usual: SweepConfig) -> dict[str, object]:
+    return {"platform": replace(usual.platform, duplicate_rate=0.25), "protocols": ("fc_only",)}
+
+
 _TINY: dict[str, Callable[[SweepConfig], dict[str, object]]] = {
     "data_size": lambda _: {"sizes": (64, 256), "strategies": ("random",)},
     "sampling": lambda _: {
@@ -271,5 +287,7 @@ _TINY: dict[str, Callable[[SweepConfig], dict[str, object]]] = {
         "views": ("plain", "short_edge"),
     },
     "something": _tiny_comparison("verb"),
+    "label_noise": lambda _: {"label_noise": (0.0, 0.5), "protocols": ("fc_only",)},
+    "near_duplicates": _tiny_duplicates,
 }
-SCALES: dict[str, Callable[[str], SweepConfig]] = {"paper": paper, "tiny": tiny}
+SCALES: dict[str, Callable[[str], SweepConfig]] = {"paper": paper, "tiny": tiny, "study": study}

@@ -1,0 +1,84 @@
+"""The study on the simulated platform (docs/study.md): its sweeps run beside each other, within a box of time, and resume.
+
+`python -m benchmarks.study --hours 2` goes on where it stopped; `python -m benchmarks.study_findings` then reads what there is.
+Any subset of the sweeps can be named. A GPU is used where there is one; the sizes are then options of `tagreel sweep`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from pipeline import progress, storage
+from pipeline.sweeps.study import SWEEPS, study
+
+
+@dataclass
+class Box:
+    """Processes that must end when time is up."""
+
+    ends: float
+    """On the monotonic clock."""
+
+    def run(self, argv: list[str], log: str) -> int:
+        """Run until it ends or time is up, which it hears by SIGTERM; returns its status, 75 where it was stopped."""
+        left = self.ends - time.monotonic()
+        if left <= 0:
+            return 75
+        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        with open(log, "ab") as lines:
+            process = subprocess.Popen(argv, stdout=lines, stderr=lines, env=environment)
+            try:
+                return process.wait(left)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGTERM)
+                return process.wait() or 75
+
+
+def chains(kinds: Sequence[str]) -> list[list[str]]:
+    """Sweeps that share a root, one after the other: two that need the same stage at once would both make it."""
+    roots: dict[str, list[str]] = {}
+    for kind in kinds:
+        roots.setdefault(study(kind).root, []).append(kind)
+    return list(roots.values())
+
+
+def run_chain(kinds: Sequence[str], root: str, box: Box) -> dict[str, int]:
+    """{sweep: status} of sweeps that share a root."""
+    statuses = {}
+    for kind in kinds:
+        folder = storage.join(root, os.path.basename(study(kind).root))
+        os.makedirs(folder, exist_ok=True)
+        argv = [sys.executable, "-m", "pipeline.command_line", "sweep", kind, "--scale", "study", "--root", folder]
+        started = time.monotonic()
+        statuses[kind] = box.run(argv, storage.join(folder, f"{kind}.log"))
+        said = {0: "whole", 75: "stopped: time is up"}.get(
+            statuses[kind], f"status {statuses[kind]}, see {folder}/{kind}.log"
+        )
+        progress.say(f"study: {kind}: {said} ({(time.monotonic() - started) / 60:.0f} min)")
+    return statuses
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("sweeps", nargs="*", default=list(SWEEPS), help=f"of {', '.join(SWEEPS)}; all unless named")
+    parser.add_argument("--root", default="tagreel-study", help="folder of all artefacts")
+    parser.add_argument("--hours", type=float, default=3.0, help="stop after so long; the same command goes on")
+    parser.add_argument("--beside", type=int, default=os.cpu_count() or 1, help="sweeps at a time, one core each")
+    chosen = parser.parse_args(argv)
+    box = Box(time.monotonic() + 3600 * chosen.hours)
+    with ThreadPoolExecutor(chosen.beside) as pool:
+        done = list(pool.map(lambda kinds: run_chain(kinds, chosen.root, box), chains(chosen.sweeps)))
+    statuses = [status for chain in done for status in chain.values()]
+    sys.exit(next((status for status in statuses if status), 0))
+
+
+if __name__ == "__main__":
+    main()
