@@ -56,7 +56,7 @@ def run_chain(kinds: Sequence[str], root: str, box: Box) -> dict[str, int]:
     for kind in kinds:
         folder = storage.join(root, os.path.basename(study(kind).root))
         os.makedirs(folder, exist_ok=True)
-        argv = [sys.executable, "-m", "pipeline.command_line", "sweep", kind, "--scale", "study", "--root", folder]
+        argv = [sys.executable, "-m", "pipeline.cli", "sweep", kind, "--scale", "study", "--root", folder]
         started = time.monotonic()
         statuses[kind] = box.run(argv, storage.join(folder, f"{kind}.log"))
         said = {0: "whole", 75: "stopped: time is up"}.get(
