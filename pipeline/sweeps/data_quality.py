@@ -18,7 +18,7 @@ def label_noise(config: SweepConfig) -> Plan:
                 for rate in config.label_noise:
                     start = planner.pretrained(source, size, seed, axes={"label_noise": rate}, label_noise=rate)
                     planner.measure(start)
-        planner.references(seed)
+        planner.references(seed, axes={"label_noise": None})
     layout = Layout(
         BEYOND, "Labels replaced by wrong ones", x="label_noise", series=("protocol", "num_videos"), panels=("target",)
     )
@@ -34,7 +34,7 @@ def near_duplicates(config: SweepConfig) -> Plan:
                 for kept in (False, True):
                     axes = {"near_duplicates": "kept" if kept else "left out"}
                     planner.measure(planner.pretrained(source, size, seed, axes=axes, keep_duplicates=kept))
-        planner.references(seed)
+        planner.references(seed, axes={"near_duplicates": None})
     layout = Layout(
         BEYOND,
         "Near-duplicates of the target kept in pretraining",

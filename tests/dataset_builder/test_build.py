@@ -225,6 +225,30 @@ def test_a_subset_leaves_out_what_the_dedup_excluded(world, base):
     assert marker["input_digests"]["dedup"] == "dedup-digest"
 
 
+def test_a_subset_can_keep_near_duplicates_to_measure_them_and_says_that_it_did(world, base):
+    excluded = sorted(manifest_ids(base, "d"))[:5]
+    exclude(base, excluded)
+    marker = subset(world, base, "dirty", None, keep_duplicates=True)
+    assert manifest_ids(base, "dirty") >= set(excluded) & manifest_ids(base, "d")
+    assert "excluded" not in {r for r, n in marker["counts"]["base"]["dropped"].items() if n}
+    assert marker["config"]["sampling"]["keep_duplicates"] is True
+    assert read_exclusions(artifacts.dataset_files(str(base), "dirty")) == (set(), "")
+
+
+def test_noise_changes_labels_and_counts_and_nothing_else(world, base):
+    clean, noisy = (
+        (subset(world, base, name, 10, label_noise=rate, square_root=False), name)
+        for name, rate in {"clean": 0.0, "noisy": 0.5}.items()
+    )
+    tables = [storage.read_parquet_parts(str(base / f"datasets/{name}/manifest")) for _, name in (clean, noisy)]
+    same = [name for name in tables[0].column_names if name != "label_ids"]
+    assert tables[0].select(same) == tables[1].select(same)
+    assert tables[0]["label_ids"] != tables[1]["label_ids"]
+    labels = [label for row in tables[1]["label_ids"].to_pylist() for label in row]
+    assert [labels.count(label["id"]) for label in noisy[0]["labels"]] == [x["num_videos"] for x in noisy[0]["labels"]]
+    assert clean[0]["shards"] == noisy[0]["shards"]
+
+
 def test_a_dedup_after_the_subset_makes_it_stale(world, base):
     subset(world, base, "d3", 3)
     exclude(base, sorted(manifest_ids(base, "d3"))[:1])
