@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 
 from pipeline import progress, storage
 from pipeline.sweeps.study import SWEEPS, study
@@ -22,24 +23,25 @@ from pipeline.sweeps.study import SWEEPS, study
 
 @dataclass
 class Box:
-    """Processes that must end when time is up."""
+    """Processes that must end when time is up, each on a core of its own."""
 
     ends: float
     """On the monotonic clock."""
+    free_cores: SimpleQueue[int]
 
     def run(self, argv: list[str], log: str) -> int:
         """Run until it ends or time is up, which it hears by SIGTERM; returns its status, 75 where it was stopped."""
-        left = self.ends - time.monotonic()
-        if left <= 0:
-            return 75
-        environment = os.environ | {"OMP_NUM_THREADS": "1"}
+        core = self.free_cores.get()
         with open(log, "ab") as lines:
-            process = subprocess.Popen(argv, stdout=lines, stderr=lines, env=environment)
+            process = subprocess.Popen(argv, stdout=lines, stderr=lines)
+            os.sched_setaffinity(process.pid, {core})  # its stages take as many threads as they may use cores
             try:
-                return process.wait(left)
+                return process.wait(max(1.0, self.ends - time.monotonic()))
             except subprocess.TimeoutExpired:
                 process.send_signal(signal.SIGTERM)
                 return process.wait() or 75
+            finally:
+                self.free_cores.put(core)
 
 
 def chains(kinds: Sequence[str]) -> list[list[str]]:
@@ -54,6 +56,8 @@ def run_chain(kinds: Sequence[str], root: str, box: Box) -> dict[str, int]:
     """{sweep: status} of sweeps that share a root."""
     statuses = {}
     for kind in kinds:
+        if box.ends < time.monotonic():
+            return statuses | {kind: 75}
         folder = storage.join(root, os.path.basename(study(kind).root))
         os.makedirs(folder, exist_ok=True)
         argv = [sys.executable, "-m", "pipeline.cli", "sweep", kind, "--scale", "study", "--root", folder]
@@ -73,8 +77,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--hours", type=float, default=3.0, help="stop after so long; the same command goes on")
     parser.add_argument("--beside", type=int, default=os.cpu_count() or 1, help="sweeps at a time, one core each")
     chosen = parser.parse_args(argv)
-    box = Box(time.monotonic() + 3600 * chosen.hours)
-    with ThreadPoolExecutor(chosen.beside) as pool:
+    cores: SimpleQueue[int] = SimpleQueue()
+    for core in sorted(os.sched_getaffinity(0))[: chosen.beside]:
+        cores.put(core)
+    box = Box(time.monotonic() + 3600 * chosen.hours, cores)
+    with ThreadPoolExecutor(cores.qsize()) as pool:
         done = list(pool.map(lambda kinds: run_chain(kinds, chosen.root, box), chains(chosen.sweeps)))
     statuses = [status for chain in done for status in chain.values()]
     sys.exit(next((status for status in statuses if status), 0))
