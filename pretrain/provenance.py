@@ -9,13 +9,14 @@ from pretrain.distributed import World
 
 
 def provenance(world: World) -> dict[str, str | int | None]:
-    """Versions, device and number of processes of this (the last) part of a run."""
+    """Versions, device, number of processes and threads of each, of this (the last) part of a run."""
     return {
         **versions("torchvision", "av"),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
         "device": device_name(world.device),
         "world_size": world.size,
+        "cpu_threads": torch.get_num_threads(),
     }
 
 

@@ -1,4 +1,4 @@
-"""The findings: headline, accuracy against pretraining videos, results table, log-linear fit, accuracy by class."""
+"""The findings: headline, accuracy against pretraining videos, results table, accuracy by class."""
 
 from __future__ import annotations
 
@@ -184,56 +184,3 @@ def _by_class(found: list[Point]) -> dict[str, tuple[float, int]]:
             if isinstance(entry, dict) and (share := number(entry.get("accuracy"))) is not None:
                 sums.setdefault(name, []).append((share, int(number(entry.get("num_videos")) or 0)))
     return {name: (math.fsum(s for s, _ in pairs) / len(pairs), pairs[0][1]) for name, pairs in sums.items()}
-
-
-# --------------------------------------------------------------------------------------------------------- fit
-
-_FIT_HEADERS = (
-    "Target, protocol", "Sizes", "b, points per doubling", "95 % interval of b", "R²", "a (%)", "Largest residual (points)",
-)  # fmt: skip
-
-
-def fit_section(curves: Sequence[Curve]) -> Safe:
-    intro = (
-        "Least squares of accuracy = a + b · log2(videos) over the means of the sizes, as the paper's near log-linear growth "
-        "suggests. The interval is Student's t on the residuals. It describes these sizes; it says nothing about larger ones."
-    )
-    fitted = [curve for curve in curves if curve.fit]
-    content = table(_FIT_HEADERS, [_fit_row(c) for c in fitted], label="Log-linear fits") if fitted else None
-    return page_section("fit", "Log-linear fit", tag("p", intro), content, tag("ul", *map(_fit_note, curves)))
-
-
-def _fit_row(curve: Curve) -> list[Any]:
-    fit, interval = curve.fit, curve.fit.slope_interval
-    return [
-        f"{curve.target}, {curve.protocol}",
-        str(fit.num_sizes),
-        tag("b", _hundredths(fit.slope)),
-        f"{_hundredths(interval[0])} to {_hundredths(interval[1])}" if interval else None,
-        None if fit.r_squared is None else f"{fit.r_squared:.3f}",
-        _hundredths(fit.intercept),
-        points(max(fit.residuals, key=abs)) if interval else None,
-    ]
-
-
-def _hundredths(share: float) -> str:
-    return f"{100 * share:+.2f}".replace("-", "−")
-
-
-def _fit_note(curve: Curve) -> Safe:
-    fit, name = curve.fit, f"{curve.target}, {curve.protocol}: "
-    if fit is None:
-        return tag("li", name, f"{plural(len(curve.pretrained), 'size')} with results; a line needs two.")
-    if fit.slope_interval is None:
-        return tag("li", name, "two sizes; the line passes through both, so there is no interval and R² means nothing.")
-    few = f" Only {fit.num_sizes} sizes: a curve could fit as well as a line." if fit.num_sizes < 5 else ""
-    return tag("li", name, f"{_verdict(fit.slope_interval)}.{few}")
-
-
-def _verdict(slope_interval: estimates.Interval) -> str:
-    low, high = slope_interval
-    if low <= 0 <= high:
-        return "the interval holds 0, so growth with data is not established"
-    return (
-        "accuracy grows with the data over these sizes" if low > 0 else "accuracy falls with more data over these sizes"
-    )

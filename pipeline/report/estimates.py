@@ -1,25 +1,44 @@
-"""Means, intervals, gains and the log-linear fit: pure functions of numbers."""
+"""Means, intervals and gains: pure functions of numbers."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from pipeline.config import ConfigError
 
 Interval = tuple[float, float]
 
 MIN_SEEDS = 3
 """Seeds from which an interval over seeds is given; two seeds would give one of ± 9 standard deviations."""
 
-# 97.5 % quantiles of Student's t for 1 to 30 degrees of freedom.
-_T_975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-          2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042)  # fmt: skip
+
+def t_975(degrees: float) -> float:
+    """97.5 % quantile of Student's t."""
+    return float(_special().stdtrit(degrees, 0.975))
 
 
-def t_975(degrees: int) -> float:
-    """97.5 % quantile of Student's t (beyond 30 degrees: 1.96 + 2.4 / degrees, right to 0.003)."""
-    return _T_975[degrees - 1] if degrees <= len(_T_975) else 1.96 + 2.4 / degrees
+def p_value(f: float, degrees: float) -> float:
+    """Probability of an F of 1 and `degrees` degrees of freedom above `f`: of a squared t, two-sided."""
+    return float(_special().fdtrc(1, degrees, f))
+
+
+def _special() -> Any:
+    """scipy.special, when it is needed: stages that only make pages from this package do without."""
+    try:
+        import scipy.special
+    except ImportError as error:
+        raise ConfigError("the report's intervals need scipy: pip install 'tagreel[report]'") from error
+    return scipy.special
+
+
+def mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return math.fsum(values) / len(values)
 
 
 @dataclass(frozen=True)
@@ -44,14 +63,14 @@ class Estimate:
 
 def estimate(values: list[float], intervals: list[Interval]) -> Estimate:
     """`intervals`: each seed's own bootstrap interval over test videos, those that are known."""
-    mean = math.fsum(values) / len(values)
+    centre = mean(values)
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
     over_seeds = None
     if sd is not None and len(values) >= MIN_SEEDS:
         half = t_975(len(values) - 1) * sd / math.sqrt(len(values))
-        over_seeds = (max(0.0, mean - half), min(1.0, mean + half))
-    over_videos = tuple(math.fsum(ends) / len(ends) for ends in zip(*intervals, strict=True)) if intervals else None
-    return Estimate(tuple(values), mean, sd, over_seeds, over_videos)
+        over_seeds = (max(0.0, centre - half), min(1.0, centre + half))
+    over_videos = tuple(mean(ends) for ends in zip(*intervals, strict=True)) if intervals else None
+    return Estimate(tuple(values), centre, sd, over_seeds, over_videos)
 
 
 def gain(better: Estimate, base: Estimate) -> tuple[float, Interval | None]:
@@ -63,36 +82,3 @@ def gain(better: Estimate, base: Estimate) -> tuple[float, Interval | None]:
     down = math.hypot(better.mean - low, base_high - base.mean)
     up = math.hypot(high - better.mean, base.mean - base_low)
     return difference, (difference - down, difference + up)
-
-
-@dataclass(frozen=True)
-class LogFit:
-    """accuracy = intercept + slope · log2(videos), least squares over the means of the sizes."""
-
-    intercept: float
-    slope: float
-    """Accuracy per doubling of the videos."""
-    slope_interval: Interval | None
-    """95 %, t with sizes - 2 degrees of freedom; None for two sizes."""
-    r_squared: float | None
-    """None for two sizes (always 1) and for a flat line (undefined)."""
-    num_sizes: int
-    residuals: tuple[float, ...]
-    """Mean minus line, per size."""
-
-
-def fit_log2(sizes: list[int], means: list[float]) -> LogFit | None:
-    """None with fewer than two different sizes. `sizes` in videos, `means` as shares."""
-    if len(set(sizes)) < 2:
-        return None
-    x, y = np.log2(np.asarray(sizes, float)), np.asarray(means, float)
-    spread = float(((x - x.mean()) ** 2).sum())
-    slope = float(((x - x.mean()) * (y - y.mean())).sum() / spread)
-    intercept = float(y.mean() - slope * x.mean())
-    residuals = y - (intercept + slope * x)
-    interval, r_squared, degrees = None, None, len(sizes) - 2
-    if degrees:
-        half = t_975(degrees) * math.sqrt(float((residuals**2).sum()) / degrees / spread)
-        interval, total = (slope - half, slope + half), float(((y - y.mean()) ** 2).sum())
-        r_squared = 1 - float((residuals**2).sum()) / total if total else None
-    return LogFit(intercept, slope, interval, r_squared, len(sizes), tuple(map(float, residuals)))

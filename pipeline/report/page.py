@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipeline import artifacts, progress, storage
 from pipeline.cli import run_stage
-from pipeline.report import accuracy, data, exclusions, inputs, results, runs
+from pipeline.report import accuracy, data, exclusions, fit, inputs, results, runs
 from pipeline.report.document import document
 from pipeline.report.inputs import Plan, number
 from pipeline.report.markup import Safe, clean, join, plural, tag
@@ -49,7 +49,7 @@ def render(plan: Plan, rows: list[dict], root: str) -> str:
     sections = [
         accuracy.plot_section(plan, curves),
         accuracy.table_section(curves),
-        accuracy.fit_section(curves),
+        fit.fit_section(curves, root),
         data.funnel_section(inputs.read_stages(plan, root)),
         data.labels_section(labels, int(floor) if floor else None),
         exclusions.exclusions_section(inputs.read_dedups(plan, root)),

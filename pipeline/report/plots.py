@@ -46,7 +46,7 @@ MAX_LINE_POINTS = 200
 MAX_BARS = 60
 
 
-def _draw(name: str, alt: str, paint: Any, width_in: float = 5.4, height_in: float = 3.6) -> Safe:
+def draw(name: str, alt: str, paint: Any, width_in: float = 5.4, height_in: float = 3.6) -> Safe:
     """One figure with one axes, painted by `paint(axes)`; `name` makes the ids of its SVG unique in the page."""
     try:
         import matplotlib.style
@@ -79,13 +79,13 @@ def _svg(text: str, name: str, alt: str) -> Safe:
     return Safe(re.sub("|".join(_VARIABLES), lambda m: _VARIABLES[m[0]], text))
 
 
-def _percent_axis(axes: Any, label: str) -> None:
+def percent_axis(axes: Any, label: str) -> None:
     axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:g}")
     axes.set_ylabel(label)
     axes.grid(True, axis="y")
 
 
-def _size_axis(axes: Any, sizes: Sequence[int], label: str) -> None:
+def size_axis(axes: Any, sizes: Sequence[int], label: str) -> None:
     """Log axis with a tick at each size; a size too close to the one before goes without its label."""
     axes.set_xscale("log")
     axes.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
@@ -114,10 +114,10 @@ def accuracy(name: str, alt: str, curve: Curve, colour: int, limits: tuple[float
     """Every seed a dot, the mean a line with its interval; from scratch a dashed line in its band; × for missing."""
 
     def paint(axes: Any) -> None:
-        _percent_axis(axes, "top-1 accuracy (%)")
+        percent_axis(axes, "top-1 accuracy (%)")
         axes.set_ylim(*limits)
         if curve.sizes:
-            _size_axis(axes, curve.sizes, "pretraining videos (log scale)")
+            size_axis(axes, curve.sizes, "pretraining videos (log scale)")
             _paint_pretrained(axes, curve, SERIES[colour % len(SERIES)], MARKERS[colour % len(MARKERS)])
         else:
             axes.set_xticks([])
@@ -128,7 +128,7 @@ def accuracy(name: str, alt: str, curve: Curve, colour: int, limits: tuple[float
             axes.axhline(chance, color=INK, linewidth=1, linestyle=":", alpha=0.7)
             axes.text(0.03, chance, "chance", transform=axes.get_yaxis_transform(), ha="left", va="bottom", fontsize=10)
 
-    return _draw(name, alt, paint)
+    return draw(name, alt, paint)
 
 
 def _paint_pretrained(axes: Any, curve: Curve, colour: str, marker: str) -> None:
@@ -186,7 +186,7 @@ def labels(
             axes.text(0.99, floor, "floor", transform=axes.get_yaxis_transform(), ha="right", va="bottom", fontsize=10)
         _label_axes(axes, many, high=max([*kept, *dropped, 1]))
 
-    return _draw(name, alt, paint, width_in=6.2, height_in=3.3)
+    return draw(name, alt, paint, width_in=6.2, height_in=3.3)
 
 
 def _label_axes(axes: Any, many: bool, high: int) -> None:
@@ -235,9 +235,9 @@ def cumulative(name: str, alt: str, lines: Sequence[tuple[np.ndarray, np.ndarray
         axes.set_ylim(0, 1.01)
         axes.xaxis.set_major_formatter(lambda share, _: f"{share:g}")
         axes.set_xlabel("share of the labels, those with most videos first")
-        _percent_axis(axes, "share of the videos (%)")
+        percent_axis(axes, "share of the videos (%)")
 
-    return _draw(name, alt, paint, width_in=6.2, height_in=3.9)
+    return draw(name, alt, paint, width_in=6.2, height_in=3.9)
 
 
 # ------------------------------------------------------------------------------------------------ training curves
@@ -261,11 +261,11 @@ def training(name: str, alt: str, lines: Sequence[tuple[int, np.ndarray, np.ndar
         axes.set_xlabel("clips seen")
         axes.grid(True, axis="y")
         if label == "accuracy":
-            _percent_axis(axes, "training accuracy (%)")
+            percent_axis(axes, "training accuracy (%)")
         else:
             axes.set_ylabel(label)
 
-    return _draw(name, alt, paint)
+    return draw(name, alt, paint)
 
 
 def thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -112,11 +112,6 @@ class Curve:
         """Size with the highest mean; the smaller one of equals."""
         return max(sorted(self.pretrained), key=lambda size: self.pretrained[size].mean, default=None)
 
-    @property
-    def fit(self) -> estimates.LogFit | None:
-        sizes = sorted(self.pretrained)
-        return estimates.fit_log2(sizes, [self.pretrained[size].mean for size in sizes])
-
 
 def curves(plan: Plan) -> list[Curve]:
     """In the order in which targets and protocols stand in the plan."""
