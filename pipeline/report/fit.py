@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.report import costs
 from pipeline.report.costs import TrainingCost
 from pipeline.report.estimates import MIN_SEEDS
-from pipeline.report.fit_plot import alt_text, fit_plot
+from pipeline.report.fit_plot import fit_plot
 from pipeline.report.log_fit import Bend, LogFit, fit
 from pipeline.report.markup import Safe, percent, plural, section, size, span, table, tag
 from pipeline.report.results import Curve
@@ -37,20 +37,17 @@ def fit_section(curves: Sequence[Curve], root: str) -> Safe:
 
 def _fitted(curve: Curve, root: str) -> _Fitted | None:
     found: dict[int, dict[int, float]] = {}
-    for point in sorted((p for p in curve.points if p.kind == "pretrained" and p.ok), key=lambda p: p.num_videos):
-        found.setdefault(point.num_videos, {})[point.seed] = point.metrics["top1"]
+    for point in sorted((p for p in curve.points if p.kind == "pretrained"), key=lambda p: p.num_videos):
+        if measured := point.measured(curve.metric):
+            found.setdefault(point.num_videos, {})[point.seed] = measured.value
     line = fit(found)
     if line is None:
         return None
-    return _Fitted(_name(curve), curve, found, line, costs.training(root, curve.of_size(max(found))))
-
-
-def _name(curve: Curve) -> str:
-    return f"{curve.target}, {curve.protocol}"
+    return _Fitted(curve.name, curve, found, line, costs.training(root, curve.of_size(max(found))))
 
 
 def _too_short(curve: Curve) -> Safe:
-    return tag("li", _name(curve), f": {plural(len(curve.pretrained), 'size')} with results; a line needs two.")
+    return tag("li", curve.name, f": {plural(len(curve.pretrained), 'size')} with results; a line needs two.")
 
 
 def _parts(found: Sequence[_Fitted], curves: Sequence[Curve], root: str) -> list[Safe]:
@@ -198,7 +195,7 @@ _NEXT_HEADERS = (
 def _figure(fitted: _Fitted, curves: Sequence[Curve]) -> Safe:
     index = next(i for i, curve in enumerate(curves) if curve is fitted.curve)
     colour = list(dict.fromkeys(curve.protocol for curve in curves)).index(fitted.curve.protocol)
-    image = fit_plot(f"f{index}", alt_text(fitted.name, fitted.fit), fitted.fit, fitted.found, colour)
+    image = fit_plot(f"fit{index}", fitted.name, fitted.curve.metric, fitted.fit, fitted.found, colour)
     return tag("figure", tag("figcaption", tag("b", fitted.name), _straight(fitted.fit)), image)
 
 

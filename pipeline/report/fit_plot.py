@@ -15,12 +15,20 @@ _STEPS = 24
 """Of a line or band: they bend little."""
 
 
-def fit_plot(name: str, alt: str, fit: LogFit, found: Mapping[int, Mapping[int, float]], colour: int) -> Safe:
-    """`found`: {videos: {seed: accuracy}}, also those that the fit leaves out. Beyond the sizes, what is drawn is dashed."""
+def fit_plot(
+    anchor: str, name: str, metric: str, fit: LogFit, found: Mapping[int, Mapping[int, float]], colour: int
+) -> Safe:
+    """The curve `name`; beyond its sizes, what is drawn is dashed.
+
+    Args:
+        found: {videos: {seed: value}}, also those that the fit leaves out.
+        metric: whose values they are.
+    """
     ink = plots.SERIES[colour % len(plots.SERIES)]
 
     def paint(axes: Any) -> None:
-        _axes(axes, fit)
+        plots.percent_axis(axes, f"{plots.metric_label(metric)} (%)")
+        plots.size_axis(axes, [*fit.runs.sizes, fit.prediction.num_videos], "pretraining videos (log scale)")
         for count, values in found.items():
             axes.plot(
                 [count] * len(values), list(values.values()), "o", color=ink, markersize=4.5, alpha=0.75, zorder=4
@@ -30,12 +38,7 @@ def fit_plot(name: str, alt: str, fit: LogFit, found: Mapping[int, Mapping[int, 
             _paint_model(axes, fit.line, plots.INK, banded=False)
         _paint_next(axes, fit, ink)
 
-    return plots.draw(name, alt, paint)
-
-
-def _axes(axes: Any, fit: LogFit) -> None:
-    plots.percent_axis(axes, "top-1 accuracy (%)")
-    plots.size_axis(axes, [*fit.runs.sizes, fit.prediction.num_videos], "pretraining videos (log scale)")
+    return plots.draw(anchor, _alt_text(name, metric, fit), paint)
 
 
 def _paint_model(axes: Any, model: Model, colour: str, *, banded: bool) -> None:
@@ -61,7 +64,7 @@ def _paint_next(axes: Any, fit: LogFit, colour: str) -> None:
     axes.plot([place], [fit.prediction.accuracy], "D", mfc="none", mec=colour, markersize=6, zorder=4)
 
 
-def alt_text(name: str, fit: LogFit) -> str:
+def _alt_text(name: str, metric: str, fit: LogFit) -> str:
     means = "; ".join(f"{size(n)}: {100 * v:.1f} %" for n, v in zip(fit.runs.sizes, fit.runs.means_K, strict=True))
     ahead = f"{size(fit.prediction.num_videos)} predicted: {100 * fit.prediction.accuracy:.1f} %"
-    return f"Log-linear fit of top-1 accuracy to pretraining videos, {name}. {means}; {ahead}."
+    return f"Log-linear fit of {plots.metric_label(metric)} to pretraining videos, {name}. {means}; {ahead}."

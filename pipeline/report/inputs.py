@@ -6,8 +6,7 @@ A file that is not there is `None` or empty, never an error: the page says what 
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pyarrow as pa
@@ -15,87 +14,10 @@ import pyarrow as pa
 from pipeline import artifacts, storage
 from pipeline import config as configs
 from pipeline.config import ConfigError
+from pipeline.report.points import MISSING, OK, SIZES, UNREADABLE, Plan, Point, number, section, unique
+from pipeline.sweeps.plan import Layout
 
-OK, MISSING, UNREADABLE = "ok", "missing", "unreadable"
 SPLITS = ("train", "test")
-
-
-@dataclass(frozen=True)
-class Point:
-    """One planned transfer and what became of it."""
-
-    id: str
-    kind: str
-    """`pretrained` or `scratch`."""
-    num_videos: int
-    """Pretraining videos; 0 from scratch."""
-    seed: int
-    target: str
-    protocol: str
-    run: str
-    dataset: str | None = None
-    commands: tuple[str, ...] = ()
-    status: str = MISSING
-    result: dict[str, Any] = field(default_factory=dict)
-    """Content of result.json; empty unless the status is ok."""
-    problem: str = ""
-    """Why the status is not ok, or what is odd about the result."""
-
-    @property
-    def ok(self) -> bool:
-        return self.status == OK
-
-    @property
-    def metrics(self) -> dict[str, Any]:
-        return self.result.get("metrics", {})
-
-
-@dataclass(frozen=True)
-class Plan:
-    name: str
-    title: str
-    notes: tuple[str, ...]
-    config: dict[str, Any]
-    chance: float | dict[str, float] | None
-    points: tuple[Point, ...]
-
-    def chance_of(self, target: str) -> float | None:
-        return self.chance.get(target) if isinstance(self.chance, dict) else self.chance
-
-    @property
-    def base_dataset(self) -> str | None:
-        return section(self.config, "build").get("dataset")
-
-    @property
-    def datasets(self) -> list[str]:
-        """The base dataset first, then those of the points, each once."""
-        return unique([self.base_dataset, *(point.dataset for point in self.points)])
-
-    @property
-    def targets(self) -> list[str]:
-        configured = [target.get("target") for target in self.config.get("targets") or [] if isinstance(target, dict)]
-        return unique([*configured, *(point.target for point in self.points)])
-
-    @property
-    def runs(self) -> list[str]:
-        return unique([point.run for point in self.points])
-
-
-def unique(names: list[str | None]) -> list[str]:
-    """Names in first-seen order, empty ones left out."""
-    return [name for name in dict.fromkeys(names) if name]
-
-
-def section(values: Any, key: str) -> dict[str, Any]:
-    """`values[key]` when both are dicts, else an empty one."""
-    found = values.get(key) if isinstance(values, dict) else None
-    return found if isinstance(found, dict) else {}
-
-
-def number(value: Any) -> float | None:
-    """A finite number, or None."""
-    good = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if good else None
 
 
 # --------------------------------------------------------------------------------------------- plan and results
@@ -114,18 +36,42 @@ def read_plan(sweep_folder: str, root: str) -> Plan:
         config=plan.get("config") or {},
         chance=plan.get("chance"),
         points=tuple(_read_point(values, root) for values in plan["points"]),
+        layout=_layout(plan["layout"]) if plan.get("layout") else SIZES,
+        stages=tuple(stage for stage in plan.get("stages") or () if isinstance(stage, dict)),
     )
+
+
+def _layout(values: dict[str, Any]) -> Layout:
+    """What this version knows of a layout; JSON has lists for tuples."""
+    known = {entry.name for entry in fields(Layout)} & set(values)
+    return Layout(**{key: tuple(v) if isinstance(v := values[key], list) else v for key in known})
 
 
 def _read_point(values: dict[str, Any], root: str) -> Point:
     status, result, problem = _read_result(storage.join(root, values["result"]))
     known = {key: values[key] for key in ("id", "kind", "num_videos", "seed", "target", "protocol", "run")}
-    if not problem and status == OK:
-        problem = _oddity(result, read_marker(artifacts.run_files(root, values["run"]).marker))
-    commands = tuple(map(_command, values.get("commands") or ()))
-    return Point(
-        **known, dataset=values.get("dataset"), commands=commands, status=status, result=result, problem=problem
+    point = Point(
+        **known,
+        dataset=values.get("dataset"),
+        axes=values.get("axes") or _axes(values),
+        path=str(values["result"]),
+        commands=tuple(map(_command, values.get("commands") or ())),
+        status=status,
+        result=result,
+        problem=problem,
     )
+    if status != OK:
+        return point
+    if point.headline is None:
+        nothing = "result.json has neither a headline metric nor a top1 between 0 and 1"
+        return replace(point, status=UNREADABLE, result={}, problem=nothing)
+    return replace(point, problem=_oddity(result, read_marker(artifacts.run_files(root, values["run"]).marker)))
+
+
+def _axes(values: dict[str, Any]) -> dict[str, Any]:
+    """Of a point whose plan names none."""
+    pretraining = {} if values["kind"] == "pretrained" else {"pretraining": values["kind"]}
+    return {**pretraining, **{key: values[key] for key in ("num_videos", "target", "protocol", "seed")}}
 
 
 def _command(command: str | list[str]) -> str:
@@ -140,9 +86,8 @@ def _read_result(path: str) -> tuple[str, dict[str, Any], str]:
         result = storage.read_json(path)
     except storage.StorageError:
         return UNREADABLE, {}, "result.json is not valid JSON"
-    top1 = number(section(result, "metrics").get("top1"))
-    if top1 is None or not 0 <= top1 <= 1:
-        return UNREADABLE, {}, "result.json has no top1 between 0 and 1"
+    if not isinstance(result, dict):
+        return UNREADABLE, {}, "result.json is not a JSON object"
     return OK, result, ""
 
 
@@ -224,6 +169,20 @@ def _label_counts(entries: Any) -> list[tuple[str, int]]:
     good = [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
     pairs = [(str(e.get("name", e.get("id", ""))), int(number(e.get("num_videos")) or 0)) for e in good]
     return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
+
+
+@dataclass(frozen=True)
+class LabelReport:
+    path: str
+    """Under the root."""
+    content: dict[str, Any] | None
+    """What `tagreel labels` wrote; None where it is not there."""
+
+
+def read_label_report(plan: Plan, root: str) -> LabelReport | None:
+    """Of the sweep's stage `labels`; None where it has none."""
+    path = next((str(stage["marker"]) for stage in plan.stages if stage.get("kind") == "labels"), None)
+    return path and LabelReport(path, read_marker(storage.join(root, path)))
 
 
 @dataclass(frozen=True)

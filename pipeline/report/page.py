@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipeline import artifacts, progress, storage
 from pipeline.cli import run_stage
-from pipeline.report import accuracy, data, exclusions, fit, inputs, results, runs
+from pipeline.report import accuracy, cells, data, exclusions, figures, fit, inputs, label_figure, results, runs
 from pipeline.report.document import document
 from pipeline.report.inputs import Plan, number
 from pipeline.report.markup import Safe, clean, join, plural, tag
@@ -42,26 +42,42 @@ def write_report(sweep_folder: str, root: str) -> dict[str, str]:
 
 def render(plan: Plan, rows: list[dict], root: str) -> str:
     """The page, top to bottom."""
-    curves = results.curves(plan)
-    sizes = {point.run: point.num_videos for point in plan.points if point.kind == "pretrained"}
+    curves, figure = results.curves(plan), cells.figure(plan)
+    reported = inputs.read_label_report(plan, root)
     labels = [(dataset, found) for dataset in plan.datasets if (found := inputs.read_labels(root, dataset))]
     floor = number(inputs.section(inputs.section(plan.config, "build"), "sampling").get("min_videos"))
-    sections = [
-        accuracy.plot_section(plan, curves),
-        accuracy.table_section(curves),
-        fit.fit_section(curves, root),
+    found = [
+        *(_findings(plan, figure, curves, root) if plan.points else ()),
+        label_figure.label_section(plan, reported) if reported else None,
         data.funnel_section(inputs.read_stages(plan, root)),
         data.labels_section(labels, int(floor) if floor else None),
         exclusions.exclusions_section(inputs.read_dedups(plan, root)),
+        *(_origins(plan, rows, root) if plan.points else ()),
+        runs.configuration_section(plan),
+    ]
+    sections = [section for section in found if section]
+    return document(plan.title, _header(plan, curves, figure, _links(sections)), sections)
+
+
+def _findings(plan: Plan, figure: cells.Figure, curves: list[results.Curve], root: str) -> list[Safe]:
+    found = [figures.figure_section(plan, figure)]
+    if curves:
+        found += [accuracy.plot_section(plan, curves), accuracy.table_section(curves), fit.fit_section(curves, root)]
+    return found
+
+
+def _origins(plan: Plan, rows: list[dict], root: str) -> list[Safe]:
+    sizes = {point.run: point.num_videos for point in plan.points if point.kind == "pretrained"}
+    return [
         runs.training_section([(run, inputs.read_metrics(root, run)) for run in plan.runs if run in sizes], sizes),
         runs.search_section(plan),
         runs.provenance_section(plan, rows),
-        runs.configuration_section(plan),
     ]
-    return document(plan.title, _header(plan, curves), sections)
 
 
 _CONTENTS = (
+    ("figure", "Figure"),
+    ("distribution", "Figure"),
     ("accuracy", "Accuracy"),
     ("results", "Results"),
     ("fit", "Log-linear fit"),
@@ -75,16 +91,22 @@ _CONTENTS = (
 )
 
 
-def _header(plan: Plan, curves: list[results.Curve]) -> Safe:
+def _links(sections: Sequence[Safe]) -> list[Safe]:
+    """To the sections that are there."""
+    there = [(anchor, title) for anchor, title in _CONTENTS if any(f'<h2 id="{anchor}"' in s for s in sections)]
+    return [join(tag("a", title, href=f"#{anchor}"), " ") for anchor, title in there]
+
+
+def _header(plan: Plan, curves: list[results.Curve], figure: cells.Figure, links: Sequence[Safe]) -> Safe:
     good = sum(point.ok for point in plan.points)
-    about = f"Sweep {clean(plan.name)} · {good} of {plural(len(plan.points), 'point')} with a result"
+    points = f" · {good} of {plural(len(plan.points), 'point')} with a result" if plan.points else ""
+    findings = accuracy.headline(curves) if curves else figures.headline(plan, figure)
     notes = tag("aside", *(tag("p", note) for note in plan.notes), class_="callout plain") if plan.notes else None
-    links = (join(tag("a", title, href=f"#{anchor}"), " ") for anchor, title in _CONTENTS)
     return tag(
         "header",
         tag("h1", plan.title),
-        tag("p", about, class_="sub"),
-        accuracy.headline(curves),
+        tag("p", f"Sweep {clean(plan.name)}{points}", class_="sub"),
+        findings if plan.points else None,
         accuracy.headline_note(curves),
         notes,
         runs.problems(plan),

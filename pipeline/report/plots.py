@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.config import ConfigError
+from pipeline.report.axes import METRICS
 from pipeline.report.estimates import Estimate
 from pipeline.report.markup import Safe, escaped, size
 from pipeline.report.results import Curve
@@ -104,17 +105,27 @@ def size_axis(axes: Any, sizes: Sequence[int], label: str) -> None:
 
 def accuracy_limits(curves: Sequence[Curve]) -> tuple[float, float]:
     """Common limits of the panels of one target: every value and interval, and a margin."""
-    found = [e for curve in curves for e in [*curve.pretrained.values(), curve.scratch] if e]
-    values = [v for e in found for v in (*e.values, *(e.interval or ()))] or [0.0, 1.0]
+    levels = [curve.reference[1] for curve in curves if curve.reference]
+    return value_limits([*(e for curve in curves for e in curve.pretrained.values()), *levels])
+
+
+def value_limits(estimates: Sequence[Estimate], others: Sequence[float] = ()) -> tuple[float, float]:
+    """Of an axis that holds every value and interval, and `others`, and a margin."""
+    values = [v for e in estimates for v in (*e.values, *(e.interval or ()))] + list(others) or [0.0, 1.0]
     margin = 0.08 * (max(values) - min(values)) or 0.02
     return max(0.0, min(values) - margin), min(1.0, max(values) + margin)
+
+
+def metric_label(name: str) -> str:
+    """Of an axis; a name that is not one of ours is not drawn, as no text of the user's is."""
+    return {"top1": "top-1 accuracy", "top5": "top-5 accuracy"}.get(name, METRICS.get(name, "metric"))
 
 
 def accuracy(name: str, alt: str, curve: Curve, colour: int, limits: tuple[float, float], chance: float | None) -> Safe:
     """Every seed a dot, the mean a line with its interval; from scratch a dashed line in its band; × for missing."""
 
     def paint(axes: Any) -> None:
-        percent_axis(axes, "top-1 accuracy (%)")
+        percent_axis(axes, f"{metric_label(curve.metric)} (%)")
         axes.set_ylim(*limits)
         if curve.sizes:
             size_axis(axes, curve.sizes, "pretraining videos (log scale)")
@@ -122,8 +133,8 @@ def accuracy(name: str, alt: str, curve: Curve, colour: int, limits: tuple[float
         else:
             axes.set_xticks([])
             axes.set_xlabel("no pretrained points are planned")
-        if curve.scratch:
-            _paint_level(axes, curve.scratch, limits)
+        if curve.reference:
+            _paint_level(axes, curve.reference[1], limits, "from scratch" if curve.scratch else "baseline")
         if chance is not None and limits[0] <= chance <= limits[1]:
             axes.axhline(chance, color=INK, linewidth=1, linestyle=":", alpha=0.7)
             axes.text(0.03, chance, "chance", transform=axes.get_yaxis_transform(), ha="left", va="bottom", fontsize=10)
@@ -145,18 +156,18 @@ def _paint_pretrained(axes: Any, curve: Curve, colour: str, marker: str) -> None
     axes.plot(gone, [0.025] * len(gone), "x", color=INK, transform=axes.get_xaxis_transform(), clip_on=False, zorder=5)
 
 
-def _paint_level(axes: Any, scratch: Estimate, limits: tuple[float, float]) -> None:
-    """The from-scratch baseline; its name stands on the side of the line that has room."""
-    axes.axhline(scratch.mean, color=INK, linewidth=1.4, linestyle=(0, (5, 3)), zorder=2)
-    if scratch.interval:
-        axes.axhspan(*scratch.interval, color=INK, alpha=0.1, linewidth=0, zorder=1)
-    for seed, share in enumerate(scratch.values):
+def _paint_level(axes: Any, level: Estimate, limits: tuple[float, float], name: str) -> None:
+    """What pretraining is compared with; its name stands on the side of the line that has room."""
+    axes.axhline(level.mean, color=INK, linewidth=1.4, linestyle=(0, (5, 3)), zorder=2)
+    if level.interval:
+        axes.axhspan(*level.interval, color=INK, alpha=0.1, linewidth=0, zorder=1)
+    for seed, share in enumerate(level.values):
         place = axes.get_yaxis_transform()
         axes.plot([0.012 + 0.016 * seed], [share], "o", mfc="none", mec=INK, markersize=4, transform=place, zorder=4)
-    above = scratch.mean < sum(limits) / 2
-    top = (scratch.interval or (scratch.mean,) * 2)[1 if above else 0]
+    above = level.mean < sum(limits) / 2
+    top = (level.interval or (level.mean,) * 2)[1 if above else 0]
     axes.text(
-        0.99, top, "from scratch", transform=axes.get_yaxis_transform(), ha="right", va="bottom" if above else "top",
+        0.99, top, name, transform=axes.get_yaxis_transform(), ha="right", va="bottom" if above else "top",
         fontsize=10,
     )  # fmt: skip
 
@@ -236,6 +247,18 @@ def cumulative(name: str, alt: str, lines: Sequence[tuple[np.ndarray, np.ndarray
         axes.xaxis.set_major_formatter(lambda share, _: f"{share:g}")
         axes.set_xlabel("share of the labels, those with most videos first")
         percent_axis(axes, "share of the videos (%)")
+
+    return draw(name, alt, paint, width_in=6.2, height_in=3.9)
+
+
+def ranked(name: str, alt: str, lines: Sequence[np.ndarray]) -> Safe:
+    """Videos per label by rank, log-log. `lines`: int [K] of each dataset, most first."""
+
+    def paint(axes: Any) -> None:
+        for index, counts in enumerate(lines):
+            keep, (colour, dash) = _spread(len(counts)), series_style(index)
+            axes.plot(keep + 1, np.maximum(counts[keep], 0.5), color=colour, linestyle=dash, linewidth=2)
+        _label_axes(axes, many=True, high=max((int(counts[0]) for counts in lines), default=1))
 
     return draw(name, alt, paint, width_in=6.2, height_in=3.9)
 

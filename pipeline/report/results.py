@@ -1,25 +1,29 @@
-"""Points → results.csv and the curves that the page draws: one per target and protocol."""
+"""Points → results.csv, estimates over seeds, and the curves of accuracy against pretraining videos."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline import artifacts
 from pipeline.report import estimates
-from pipeline.report.estimates import Estimate
-from pipeline.report.inputs import Plan, Point, number, read_marker
+from pipeline.report.axes import AXES, SCRATCH, axis_value, further, place, varying
+from pipeline.report.estimates import Estimate, Interval
+from pipeline.report.inputs import Plan, Point, read_marker
 from pipeline.report.markup import clean
+from pipeline.report.paired import paired
 
 COLUMNS = (
     "sweep", "target", "protocol", "kind", "num_videos", "seed", "top1", "top1_low", "top1_high", "top5",
     "mean_class_accuracy", "num_test_videos", "num_undecodable", "chosen", "run", "dataset", "dataset_digest",
-    "run_digest", "result_digest", "status",
+    "run_digest", "result_digest", "status", "point", "metric", "value", "value_low", "value_high", "map",
+    *(axis for axis in AXES if axis not in ("target", "protocol", "num_videos", "seed")),
 )  # fmt: skip
+"""Of results.csv. `metric` names the headline, whose value and interval follow; the axes are those of any sweep."""
 
 
 def result_rows(plan: Plan, root: str) -> list[dict[str, Any]]:
@@ -28,9 +32,12 @@ def result_rows(plan: Plan, root: str) -> list[dict[str, Any]]:
 
 
 def _row(plan: Plan, point: Point, root: str) -> dict[str, Any]:
-    metrics, interval = point.metrics, top1_interval(point) or (None, None)
+    metrics, headline, top1 = point.metrics, point.headline, point.measured("top1")
+    low, high = (headline and headline.interval) or (None, None)
+    top1_low, top1_high = (top1 and top1.interval) or (None, None)
     chosen = point.result.get("chosen")
     return {
+        **{axis: point.axes.get(axis) for axis in AXES},
         "sweep": plan.name,
         "target": point.target,
         "protocol": point.protocol,
@@ -38,8 +45,8 @@ def _row(plan: Plan, point: Point, root: str) -> dict[str, Any]:
         "num_videos": point.num_videos,
         "seed": point.seed,
         "top1": metrics.get("top1"),
-        "top1_low": interval[0],
-        "top1_high": interval[1],
+        "top1_low": top1_low,
+        "top1_high": top1_high,
         "top5": metrics.get("top5"),
         "mean_class_accuracy": metrics.get("mean_class_accuracy"),
         "num_test_videos": metrics.get("num_videos"),
@@ -51,17 +58,17 @@ def _row(plan: Plan, point: Point, root: str) -> dict[str, Any]:
         "run_digest": _digest(artifacts.run_files(root, point.run).marker),
         "result_digest": point.result.get("digest"),
         "status": point.status,
+        "point": point.id,
+        "metric": headline and headline.name,
+        "value": headline and headline.value,
+        "value_low": low,
+        "value_high": high,
+        "map": metrics.get("map"),
     }
 
 
 def _digest(marker: str) -> str | None:
     return (read_marker(marker) or {}).get("digest")
-
-
-def top1_interval(point: Point) -> tuple[float, float] | None:
-    """The point's own bootstrap interval over test videos, where its result has one."""
-    ends = [number(end) for end in point.metrics.get("top1_interval") or ()]
-    return (ends[0], ends[1]) if len(ends) == 2 and None not in ends else None
 
 
 def csv_bytes(rows: list[dict[str, Any]]) -> bytes:
@@ -81,27 +88,81 @@ def _cell(value: Any) -> Any:
     return f"'{text}" if text.lstrip()[:1] in tuple("=+-@") else text
 
 
+# --------------------------------------------------------------------------------------------------- estimates
+
+
+def headline_metric(points: Iterable[Point]) -> str | None:
+    """Name of the metric that these are judged by: that of the first result."""
+    return next((point.headline.name for point in points if point.headline), None)
+
+
+def estimate_of(points: Iterable[Point], metric: str) -> Estimate | None:
+    """Over the seeds that have this metric; None where none has."""
+    found = [point.measured(metric) for point in sorted(points, key=lambda point: point.seed)]
+    good = [measured for measured in found if measured]
+    intervals = [measured.interval for measured in good if measured.interval]
+    return estimates.estimate([measured.value for measured in good], intervals) if good else None
+
+
+def by_seed(points: Iterable[Point], metric: str) -> dict[int, float]:
+    """{seed: share}, for the seeds that have this metric, in their order."""
+    found = {point.seed: point.measured(metric) for point in sorted(points, key=lambda point: point.seed)}
+    return {seed: measured.value for seed, measured in found.items() if measured}
+
+
+def gain(points: Iterable[Point], base: Iterable[Point], metric: str) -> tuple[float, Interval | None] | None:
+    """The difference of two arms and its 95 % interval: paired by seed where enough seeds are in both, else of the means."""
+    points, base = list(points), list(base)
+    better, below = estimate_of(points, metric), estimate_of(base, metric)
+    if better is None or below is None:
+        return None
+    found = paired(by_seed(points, metric), by_seed(base, metric))
+    return (found.mean, found.interval) if found and found.interval else estimates.gain(better, below)
+
+
 # ------------------------------------------------------------------------------------------------------ curves
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Accuracy against pretraining videos of one target and protocol."""
+    """A metric against pretraining videos, of one target, protocol and whatever else the layout tells apart."""
 
     target: str
     protocol: str
+    series: str
+    """What tells it from other curves of its target and protocol; empty where there is none."""
+    metric: str
+    """Name of the headline metric."""
     sizes: tuple[int, ...]
     """Planned sizes, ascending, also those without a result."""
     pretrained: dict[int, Estimate]
-    scratch: Estimate | None
+    references: dict[str, Estimate | None]
+    """By name, what pretraining is compared with: from scratch first, then baselines; None without a result."""
     points: tuple[Point, ...]
+
+    @property
+    def name(self) -> str:
+        return ", ".join(filter(None, (self.target, self.how)))
+
+    @property
+    def how(self) -> str:
+        """Its name beside other curves of its target."""
+        return ", ".join(filter(None, (self.protocol, self.series)))
 
     def of_size(self, size: int) -> list[Point]:
         return [point for point in self.points if point.kind == "pretrained" and point.num_videos == size]
 
+    def of_reference(self, name: str) -> list[Point]:
+        return [point for point in self.points if point.kind != "pretrained" and reference_name(point) == name]
+
     @property
-    def from_scratch(self) -> list[Point]:
-        return [point for point in self.points if point.kind == "scratch"]
+    def reference(self) -> tuple[str, Estimate] | None:
+        """The first one that has a result."""
+        return next(((name, found) for name, found in self.references.items() if found), None)
+
+    @property
+    def scratch(self) -> Estimate | None:
+        return self.references.get(SCRATCH)
 
     @property
     def missing(self) -> list[Point]:
@@ -113,12 +174,20 @@ class Curve:
         return max(sorted(self.pretrained), key=lambda size: self.pretrained[size].mean, default=None)
 
 
+def reference_name(point: Point) -> str:
+    """`from scratch`, or what a baseline was pretrained on."""
+    return SCRATCH if point.kind == "scratch" else axis_value("pretraining", point.axes.get("pretraining"))
+
+
 def curves(plan: Plan) -> list[Curve]:
-    """In the order in which targets and protocols stand in the plan."""
-    pairs = dict.fromkeys((point.target, point.protocol) for point in plan.points)
-    return [
-        _curve(pair, [p for p in plan.points if (p.target, p.protocol) == pair]) for pair in sorted_by_target(pairs)
-    ]
+    """One per target, protocol and series, in the order of the plan; none where the layout's x is not the number of videos."""
+    if plan.layout.x != "num_videos":
+        return []
+    found = []
+    for target, protocol in sorted_by_target(dict.fromkeys((point.target, point.protocol) for point in plan.points)):
+        mine = [point for point in plan.points if (point.target, point.protocol) == (target, protocol)]
+        found += _curves(plan, mine)
+    return found
 
 
 def sorted_by_target(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
@@ -128,14 +197,36 @@ def sorted_by_target(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return sorted(pairs, key=lambda pair: order.index(pair[0]))
 
 
-def _curve(pair: tuple[str, str], points: list[Point]) -> Curve:
+def _curves(plan: Plan, points: Sequence[Point]) -> list[Curve]:
+    """Of one target and protocol."""
+    pretrained = [point for point in points if point.kind == "pretrained"]
+    references = [point for point in points if point.kind != "pretrained"]
+    places = [point.axes for point in pretrained]
+    told = [axis for axis in (*plan.layout.panels, *plan.layout.series) if axis not in ("target", "protocol")]
+    series = (*varying(places, told), *further(places, ("num_videos", *told)))
+    arms: dict[str, list[Point]] = {}
+    for point in pretrained:
+        arms.setdefault(place(point.axes, series), []).append(point)
+    return [_curve(name, [*references, *arm]) for name, arm in (arms or {"": []}).items()]
+
+
+def _curve(series: str, points: list[Point]) -> Curve:
+    metric = headline_metric(points) or "top1"
     sizes = tuple(sorted({point.num_videos for point in points if point.kind == "pretrained"}))
-    found = {size: _estimate([p for p in points if p.kind == "pretrained" and p.num_videos == size]) for size in sizes}
-    scratch = _estimate([point for point in points if point.kind == "scratch"])
-    return Curve(*pair, sizes, {size: e for size, e in found.items() if e}, scratch, tuple(points))
-
-
-def _estimate(points: list[Point]) -> Estimate | None:
-    good = sorted((point for point in points if point.ok), key=lambda point: point.seed)
-    intervals = [interval for point in good if (interval := top1_interval(point))]
-    return estimates.estimate([point.metrics["top1"] for point in good], intervals) if good else None
+    found = {
+        size: estimate_of([p for p in points if p.kind == "pretrained" and p.num_videos == size], metric)
+        for size in sizes
+    }
+    references: dict[str, list[Point]] = {}
+    for point in sorted((point for point in points if point.kind != "pretrained"), key=lambda p: p.kind != "scratch"):
+        references.setdefault(reference_name(point), []).append(point)
+    return Curve(
+        points[0].target,
+        points[0].protocol,
+        series,
+        metric,
+        sizes,
+        {size: estimate for size, estimate in found.items() if estimate},
+        {name: estimate_of(seeds, metric) for name, seeds in references.items()},
+        tuple(points),
+    )

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.report import plots
+from pipeline.report.axes import metric_name
 from pipeline.report.inputs import Plan, Point, number
 from pipeline.report.markup import Safe, details, escaped, join, percent, pre, section, size, table, tag, value
 from pipeline.report.results import sorted_by_target
@@ -135,7 +136,7 @@ def _name(point: Point) -> str:
 # --------------------------------------------------------------------------------------------------- provenance
 
 _HEADERS = (
-    "Point", "Target, protocol", "Videos", "Seed", "Status", "Top‑1 (%)", "Test videos", "Undecodable", "Seconds", "Run",
+    "Point", "Target, protocol", "Videos", "Seed", "Status", "Headline (%)", "Test videos", "Undecodable", "Seconds", "Run",
     "Run digest", "Dataset", "Dataset digest", "Config digest", "Result digest",
 )  # fmt: skip
 
@@ -155,7 +156,7 @@ def _provenance_row(point: Point, row: dict[str, Any]) -> list[Any]:
     status = (
         "ok" if good else tag("span", point.status if not point.ok else "check", class_="warn", title=point.problem)
     )
-    numbers = [percent(point.metrics.get("top1")), *(value(row[k]) for k in ("num_test_videos", "num_undecodable"))]
+    numbers = [_headline(point), *(value(row[k]) for k in ("num_test_videos", "num_undecodable"))]
     seconds = _seconds(point.result.get("seconds"))
     digests = [row["dataset"], row["dataset_digest"], point.result.get("config_digest"), row["result_digest"]]
     where = f"{point.target}, {point.protocol}"
@@ -172,6 +173,10 @@ def _provenance_row(point: Point, row: dict[str, Any]) -> list[Any]:
         row["run_digest"],
         *digests,
     ]
+
+
+def _headline(point: Point) -> str | None:
+    return point.headline and f"{percent(point.headline.value)} {metric_name(point.headline.name)}"
 
 
 def _seconds(taken: Any) -> float | None:

@@ -40,7 +40,13 @@ def _table(config: SweepConfig, figure: str, title: str, paper: tuple[dict[str, 
                         if view != "salient" or model == models[-1]:
                             planner.measure(start, **_view(config, view))
     layout = Layout(
-        figure, title, x="model", series=("pretraining", "view"), panels=("target", "protocol"), paper=paper
+        figure,
+        title,
+        x="model",
+        series=("pretraining", "view"),
+        panels=("target", "protocol"),
+        rows=("model", "pretraining", "view"),
+        paper=paper,
     )
     return planner.plan(layout)
 

@@ -48,7 +48,14 @@ def label_distribution(config: SweepConfig) -> Plan:
     planner.add(
         Stage(f"labels-{name}", "labels", "dataset_builder.label_report", report, tuple(arm.name for arm in arms))
     )
-    layout = Layout("Figure 3", "Videos per label", x="share of labels", series=("pretraining",), panels=())
+    layout = Layout(
+        "Figure 3",
+        "Videos per label",
+        x="share of labels",
+        series=("pretraining",),
+        panels=(),
+        paper=printed.LABEL_DISTRIBUTION,
+    )
     return planner.plan(layout)
 
 

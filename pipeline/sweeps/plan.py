@@ -65,6 +65,8 @@ class Layout:
     """Axes that tell lines, bars or columns apart."""
     panels: tuple[str, ...] = ("target", "protocol")
     """Axes that tell panels apart."""
+    rows: tuple[str, ...] = ()
+    """Of a table, the axes down its rows where that is not `x`; the others of `x` and `series` stand in columns."""
     paper: tuple[dict[str, Any], ...] = ()
     """The paper's own values: some axes, `metric`, `value` (a share), `where` (section or table)."""
 

@@ -54,6 +54,10 @@ CAPACITY: Values = tuple(
     for depth, percent in zip(DEPTHS, row, strict=True)
 )
 LABEL_KINDS: Values = ()  # Figure 2: only differences
+LABEL_DISTRIBUTION: Values = tuple(
+    _value(percent, "Section 4.2.1", target=target, labels=labels, metric="overlap")
+    for target, labels, percent in (("epic_verb", "verb", 62.0), ("epic_noun", "noun", 42.0))
+)
 NUM_LABELS: Values = ()  # Figure 4: only differences
 
 DURATIONS: Values = tuple(

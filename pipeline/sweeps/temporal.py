@@ -35,8 +35,9 @@ def durations(config: SweepConfig) -> Plan:
         "Table 3",
         "Short and long videos under a budget of videos (F1) and of time (F2)",
         x="duration",
-        series=("budget",),
+        series=("budget", "num_videos"),
         panels=("target", "protocol"),
+        rows=("budget",),
         paper=printed.DURATIONS,
     )
     return planner.plan(layout)
@@ -83,6 +84,7 @@ def frames(config: SweepConfig) -> Plan:
         x="input",
         series=("pretraining", "num_videos", "inflate"),
         panels=("target", "protocol"),
+        rows=("pretraining", "num_videos", "input", "inflate"),
         paper=printed.FRAMES,
     )
     return planner.plan(layout)
