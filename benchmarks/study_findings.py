@@ -20,7 +20,8 @@ from finetune.predictions import Predictions
 from pipeline import artifacts, storage
 from pipeline.report import log_fit
 from pipeline.report.estimates import MIN_SEEDS, t_975
-from pipeline.report.inputs import Plan, Point, read_plan
+from pipeline.report.inputs import read_plan
+from pipeline.report.points import Plan, Point
 from pipeline.report.results import COLUMNS, result_rows
 from pipeline.sweeps.study import SWEEPS, study
 

@@ -2,11 +2,11 @@
 
 | artefact    | written by                | read by                                   |
 |-------------|---------------------------|-------------------------------------------|
-| source      | dataset_builder.build     | dataset_builder.build                     |
+| source      | dataset_builder.build     | dataset_builder.build, report             |
 | dataset     | dataset_builder.build     | dedup.find, pretrain.train, report        |
 |             | dataset_builder.compact   |                                           |
 | target      | dataset_builder.targets   | dedup.find, finetune.transfer, report     |
-| exclusions  | dedup.find                | dataset_builder.build (subsets), pretrain |
+| exclusions  | dedup.find                | dataset_builder.build, pretrain, report   |
 | index       | pretrain (first reader)   | pretrain, finetune; of large datasets     |
 | run         | pretrain.train            | finetune.transfer, report                 |
 | features    | finetune.features         | finetune.fc_only, finetune.few_shot       |

@@ -9,7 +9,6 @@ from typing import Any
 from pipeline.report import estimates, plots, results
 from pipeline.report.axes import SCRATCH, capital, metric_header, metric_name
 from pipeline.report.estimates import Estimate
-from pipeline.report.inputs import Plan, Point, number, section
 from pipeline.report.markup import (
     Safe,
     details,
@@ -24,6 +23,7 @@ from pipeline.report.markup import (
     tag,
 )
 from pipeline.report.markup import section as page_section
+from pipeline.report.points import Plan, Point, number, section
 from pipeline.report.results import Curve, reference_name
 
 MAX_CLASSES = 400

@@ -16,6 +16,8 @@ AXES = {
     "num_labels": "Labels",
     "num_videos": "Videos",
     "sampling": "Sampling",
+    "label_noise": "Labels replaced",
+    "near_duplicates": "Near-duplicates",
     "duration": "Duration",
     "budget": "Budget",
     "input": "Input",
@@ -37,6 +39,8 @@ _UNITS = {
     "clip_length": "frames",
     "inflate": "inflation",
     "budget": "budget",
+    "label_noise": "of labels replaced",
+    "near_duplicates": "near-duplicates",
 }
 _SPACED = ("sampling", "duration", "budget", "input", "inflate", "view", "labels")
 _NETWORK = re.compile(r"(r2plus1d|r3d|r2d)_(\d+)", re.ASCII)
@@ -67,6 +71,8 @@ def axis_value(axis: str, value: Any) -> str:
         return "–"
     if axis == "pretraining" and value == "scratch":
         return SCRATCH
+    if axis == "label_noise":
+        return f"{100 * value:g} %"
     if axis in ("num_videos", "num_labels") and isinstance(value, int):
         return _count_text(value)
     if axis == "model" and (found := _NETWORK.fullmatch(str(value))):

@@ -9,8 +9,8 @@ from typing import Any
 from pipeline.report import axes as names
 from pipeline.report import results
 from pipeline.report.estimates import Estimate
-from pipeline.report.inputs import Plan, Point
 from pipeline.report.paired import Paired, paired
+from pipeline.report.points import Plan, Point
 
 NOT_AXES = ("metric", "value", "where")
 """Keys of a printed value that are no axes."""

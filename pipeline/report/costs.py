@@ -11,8 +11,9 @@ import numpy as np
 from pipeline import artifacts
 from pipeline.launch import estimates as sweep_costs
 from pipeline.report.estimates import mean
-from pipeline.report.inputs import Point, number, read_marker, read_metrics, section, unique
+from pipeline.report.inputs import read_marker, read_metrics
 from pipeline.report.markup import plural
+from pipeline.report.points import Point, number, section, unique
 from pipeline.sweeps import Stage
 
 

@@ -10,8 +10,8 @@ from pipeline.report import estimates
 from pipeline.report.axes import axis_title, capital, metric_name, place, varying
 from pipeline.report.cells import Cell, Figure, Panel
 from pipeline.report.grid import Grid
-from pipeline.report.inputs import Plan
 from pipeline.report.markup import Safe, details, join, points, points_span, table, tag
+from pipeline.report.points import Plan
 
 MAX_ALL = 6
 """Arms of which every pair is compared; of more, each is compared with one."""

@@ -9,8 +9,8 @@ from pipeline.launch import rates
 from pipeline.report.axes import AXES, axis_title, axis_value, metric_header, metric_name, place, varying
 from pipeline.report.cells import NOT_AXES, Cell, Figure
 from pipeline.report.grid import Column, Grid
-from pipeline.report.inputs import Plan, number, section
 from pipeline.report.markup import Safe, details, join, percent, plural, span, table, tag, void
+from pipeline.report.points import Plan, number, section
 
 
 class Shown(NamedTuple):

@@ -10,8 +10,8 @@ from pipeline.report.cells import Cell, Figure, Panel
 from pipeline.report.estimates import Estimate
 from pipeline.report.figure_table import printed_table, results_table
 from pipeline.report.grid import grid
-from pipeline.report.inputs import Plan
 from pipeline.report.markup import Safe, details, join, percent, plural, points, points_span, section, tag
+from pipeline.report.points import Plan
 
 
 def figure_section(plan: Plan, figure: Figure) -> Safe:

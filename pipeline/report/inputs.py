@@ -9,16 +9,11 @@ import json
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-import pyarrow as pa
-
 from pipeline import artifacts, storage
 from pipeline import config as configs
 from pipeline.config import ConfigError
-from pipeline.report.points import MISSING, OK, SIZES, UNREADABLE, Plan, Point, number, section, unique
+from pipeline.report.points import MISSING, OK, SIZES, UNREADABLE, Plan, Point, number, section
 from pipeline.sweeps.plan import Layout
-
-SPLITS = ("train", "test")
-
 
 # --------------------------------------------------------------------------------------------- plan and results
 
@@ -117,61 +112,6 @@ def read_marker(path: str) -> dict[str, Any] | None:
 
 
 @dataclass(frozen=True)
-class Stage:
-    """An artefact's marker, for its counts."""
-
-    what: str
-    marker: dict[str, Any] | None
-    per_point: bool
-    """One of many alike: a subset or a run."""
-
-
-def read_stages(plan: Plan, root: str) -> list[Stage]:
-    """Every stage of the sweep, in the order of the flow."""
-    pretrained = unique([point.run for point in plan.points if point.kind == "pretrained"])
-    runs = {f"run {run}": artifacts.run_files(root, run).marker for run in pretrained}
-    subsets = {d: artifacts.dataset_files(root, d).marker for d in plan.datasets if d != plan.base_dataset}
-    many = {f"dataset {dataset}": path for dataset, path in subsets.items()} | runs
-    found = [Stage(what, read_marker(path), False) for what, path in _shared_markers(plan, root).items()]
-    return found + [Stage(what, read_marker(path), True) for what, path in many.items()]
-
-
-def _shared_markers(plan: Plan, root: str) -> dict[str, str]:
-    """{what: path} of the stages that all points share."""
-    source = section(section(plan.config, "build"), "source").get("name")
-    paths = {f"source {source}": artifacts.source_files(root, source).marker} if source else {}
-    for target in plan.targets:
-        paths |= {f"target {target}, {split}": artifacts.target_files(root, target, split).marker for split in SPLITS}
-    if plan.base_dataset:
-        files = artifacts.dataset_files(root, plan.base_dataset)
-        paths |= {f"dataset {plan.base_dataset}": files.marker, f"dedup of {plan.base_dataset}": files.dedup_marker}
-    return paths
-
-
-@dataclass(frozen=True)
-class Labels:
-    """Label distribution of a dataset: (name, videos), most videos first."""
-
-    kept: list[tuple[str, int]]
-    dropped: list[tuple[str, int]]
-
-
-def read_labels(root: str, dataset: str) -> Labels | None:
-    """From dataset.json (videos that are in the shards), else from label_space.json; what was dropped is in the latter."""
-    files = artifacts.dataset_files(root, dataset)
-    space, marker = read_marker(files.label_space) or {}, read_marker(files.marker) or {}
-    kept = _label_counts(marker.get("labels")) or _label_counts(space.get("labels"))
-    dropped = _label_counts(space.get("dropped"))
-    return Labels(kept, dropped) if kept or dropped else None
-
-
-def _label_counts(entries: Any) -> list[tuple[str, int]]:
-    good = [e for e in entries if isinstance(e, dict)] if isinstance(entries, list) else []
-    pairs = [(str(e.get("name", e.get("id", ""))), int(number(e.get("num_videos")) or 0)) for e in good]
-    return sorted(pairs, key=lambda pair: (-pair[1], pair[0]))
-
-
-@dataclass(frozen=True)
 class LabelReport:
     path: str
     """Under the root."""
@@ -183,30 +123,6 @@ def read_label_report(plan: Plan, root: str) -> LabelReport | None:
     """Of the sweep's stage `labels`; None where it has none."""
     path = next((str(stage["marker"]) for stage in plan.stages if stage.get("kind") == "labels"), None)
     return path and LabelReport(path, read_marker(storage.join(root, path)))
-
-
-@dataclass(frozen=True)
-class Dedup:
-    dataset: str
-    marker: dict[str, Any]
-    exclusions: pa.Table | None
-    evidence: list[dict[str, Any]]
-
-
-def read_dedups(plan: Plan, root: str) -> list[Dedup]:
-    """The finished dedup of each dataset that has one."""
-    found = []
-    for dataset in plan.datasets:
-        files = artifacts.dataset_files(root, dataset)
-        if marker := read_marker(files.dedup_marker):
-            evidence = _read_table(storage.join(files.dedup, "evidence.parquet"))
-            rows = evidence.to_pylist() if evidence is not None else []
-            found.append(Dedup(dataset, marker, _read_table(files.exclusions), rows))
-    return found
-
-
-def _read_table(path: str) -> pa.Table | None:
-    return storage.read_parquet(path) if storage.exists(path) else None
 
 
 def read_metrics(root: str, run: str) -> list[dict[str, Any]]:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.report import plots
-from pipeline.report.inputs import LabelReport, Plan, number, section
+from pipeline.report.inputs import LabelReport
 from pipeline.report.markup import Safe, details, join, percent, table, tag
 from pipeline.report.markup import section as page_section
+from pipeline.report.points import Plan, number, section
 
 MAX_LABEL_ROWS = 100
 _CSS_DASHES = {"-": "solid", "--": "dashed", ":": "dotted", "-.": "dashed"}

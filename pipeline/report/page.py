@@ -7,10 +7,23 @@ from dataclasses import dataclass
 
 from pipeline import artifacts, progress, storage
 from pipeline.cli import run_stage
-from pipeline.report import accuracy, cells, data, exclusions, figures, fit, inputs, label_figure, results, runs
+from pipeline.report import (
+    accuracy,
+    artefacts,
+    cells,
+    data,
+    exclusions,
+    figures,
+    fit,
+    inputs,
+    label_figure,
+    results,
+    runs,
+    sheet,
+)
 from pipeline.report.document import document
-from pipeline.report.inputs import Plan, number
 from pipeline.report.markup import Safe, clean, join, plural, tag
+from pipeline.report.points import Plan
 
 
 @dataclass(frozen=True)
@@ -44,14 +57,14 @@ def render(plan: Plan, rows: list[dict], root: str) -> str:
     """The page, top to bottom."""
     curves, figure = results.curves(plan), cells.figure(plan)
     reported = inputs.read_label_report(plan, root)
-    labels = [(dataset, found) for dataset in plan.datasets if (found := inputs.read_labels(root, dataset))]
-    floor = number(inputs.section(inputs.section(plan.config, "build"), "sampling").get("min_videos"))
+    sources, targets = artefacts.read_sources(plan, root), artefacts.read_targets(plan, root)
     found = [
         *(_findings(plan, figure, curves, root) if plan.points else ()),
         label_figure.label_section(plan, reported) if reported else None,
-        data.funnel_section(inputs.read_stages(plan, root)),
-        data.labels_section(labels, int(floor) if floor else None),
-        exclusions.exclusions_section(inputs.read_dedups(plan, root)),
+        data.counts_section(sources, targets),
+        data.labels_section(sources, targets),
+        sheet.videos_section(sources),
+        exclusions.exclusions_section(sources, targets),
         *(_origins(plan, rows, root) if plan.points else ()),
         runs.configuration_section(plan),
     ]
@@ -83,6 +96,7 @@ _CONTENTS = (
     ("fit", "Log-linear fit"),
     ("counts", "Counts"),
     ("labels", "Labels"),
+    ("videos", "Videos"),
     ("exclusions", "Exclusions"),
     ("training", "Training"),
     ("search", "Search"),

@@ -263,6 +263,47 @@ def ranked(name: str, alt: str, lines: Sequence[np.ndarray]) -> Safe:
     return draw(name, alt, paint, width_in=6.2, height_in=3.9)
 
 
+def stacked(
+    name: str,
+    alt: str,
+    edges: np.ndarray,
+    counts: Sequence[np.ndarray],
+    label: str,
+    threshold: float | None,
+) -> Safe:
+    """Histogram of pairs: excluded over listed ones, and those by chance as an outline.
+
+    Args:
+        edges: float [bins + 1].
+        counts: int [bins] each of the excluded, of the others, of those by chance.
+        threshold: where exclusions begin, as a line.
+    """
+    excluded, others, chance = counts
+    width, middle = 0.9 * np.diff(edges), (edges[:-1] + edges[1:]) / 2
+    is_log = max(excluded + others) > 100
+
+    def paint(axes: Any) -> None:
+        axes.bar(middle, others, width, color=SERIES[0], alpha=0.85, linewidth=0)
+        axes.bar(middle, excluded, width, bottom=others, color=SERIES[1], alpha=0.85, linewidth=0)
+        if chance.any():
+            axes.stairs(chance, edges, color=SERIES[5], linewidth=1.6, linestyle=(0, (3, 2)))
+        if threshold is not None:
+            axes.axvline(threshold, color=INK, linewidth=1.2, linestyle=":")
+            place = axes.get_xaxis_transform()
+            axes.text(threshold, 1.0, "threshold", transform=place, ha="left", va="bottom", fontsize=10)
+        if is_log:
+            axes.set_yscale("symlog", linthresh=1)
+        else:
+            axes.yaxis.get_major_locator().set_params(integer=True)
+        axes.yaxis.set_major_formatter(lambda count, _: size(round(count)))
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel(label)
+        axes.set_ylabel("pairs" + (" (log scale)" if is_log else ""))
+        axes.grid(True, axis="y")
+
+    return draw(name, alt, paint)
+
+
 # ------------------------------------------------------------------------------------------------ training curves
 
 

@@ -13,9 +13,10 @@ from pipeline import artifacts
 from pipeline.report import estimates
 from pipeline.report.axes import AXES, SCRATCH, axis_value, further, place, varying
 from pipeline.report.estimates import Estimate, Interval
-from pipeline.report.inputs import Plan, Point, read_marker
+from pipeline.report.inputs import read_marker
 from pipeline.report.markup import clean
 from pipeline.report.paired import paired
+from pipeline.report.points import Plan, Point
 
 COLUMNS = (
     "sweep", "target", "protocol", "kind", "num_videos", "seed", "top1", "top1_low", "top1_high", "top5",

@@ -10,8 +10,8 @@ import numpy as np
 
 from pipeline.report import plots
 from pipeline.report.axes import metric_name
-from pipeline.report.inputs import Plan, Point, number
 from pipeline.report.markup import Safe, details, escaped, join, percent, pre, section, size, table, tag, value
+from pipeline.report.points import Plan, Point, number
 from pipeline.report.results import sorted_by_target
 
 Metrics = Sequence[tuple[str, list[dict[str, Any]]]]

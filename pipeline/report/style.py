@@ -61,4 +61,14 @@ svg { display: block; width: 100%; height: auto; color: var(--ink); font-family:
   font-size: .8rem; }
 @media (max-width: 600px) { body { padding: 1.4rem 1rem 3rem; } h1 { font-size: 1.5rem; } .headline p { font-size: 1.05rem; } }
 @media print { body { max-width: none; } pre { max-height: none; } }
+
+/* the data: funnel, contact sheet, pairs of videos */
+.funnel { list-style: none; padding: 0; margin: 1rem 0; max-width: 46rem; } .funnel li { margin: 0 0 .8rem; }
+.funnel .names { display: block; overflow-wrap: anywhere; } .funnel .turn { color: var(--soft); font-size: .875rem; }
+.funnelbar { display: flex; height: 1.1rem; background: var(--tint); border-radius: 3px; overflow: hidden; margin: .15rem 0; }
+.funnelbar .kept { background: var(--c1); } .funnelbar .drawn { background: var(--c3); }
+.funnelbar .dropped { background: var(--c2); opacity: .45; }
+.pairs img { display: block; max-width: 100%; height: auto; border-radius: 3px; margin-bottom: 3px; }
+.pairs .noframe { min-height: 5.6rem; aspect-ratio: auto; padding: .5rem; margin-bottom: 3px; text-align: center; }
+.pairs.wide-pairs { grid-template-columns: repeat(auto-fill, minmax(min(100%, 23rem), 1fr)); }
 """

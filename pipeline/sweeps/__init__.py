@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pipeline.config import ConfigError, SweepConfig
+from pipeline.sweeps import study
 from pipeline.sweeps.comparison import epic, kinetics, something
 from pipeline.sweeps.data_quality import label_noise, near_duplicates
 from pipeline.sweeps.label_space import label_distribution, label_kinds, num_labels
@@ -13,7 +14,7 @@ from pipeline.sweeps.scales import SCALES
 from pipeline.sweeps.temporal import durations, frames
 from pipeline.sweeps.volume import capacity, data_size, sampling
 
-__all__ = ["SCALES", "SWEEPS", "Layout", "Plan", "Point", "Stage", "listing", "plan", "scaled"]
+__all__ = ["SCALES", "SWEEPS", "Layout", "Plan", "Point", "Stage", "kinds", "listing", "plan", "scaled"]
 
 SWEEPS: dict[str, Callable[[SweepConfig], Plan]] = {
     function.__name__: function
@@ -53,9 +54,14 @@ def scaled(kind: str, scale: str) -> SweepConfig:
     return SCALES[scale](_known(kind))
 
 
+def kinds(scale: str) -> tuple[str, ...]:
+    """The sweeps that a scale has."""
+    return tuple(study.SWEEPS if scale == "study" else SWEEPS)
+
+
 def listing() -> str:
     """Every sweep: its name, where it is in the paper, its points at each scale, and what it compares."""
-    scales = {name: scale for name, scale in SCALES.items() if name != "study"}
+    scales = {name: scale for name, scale in SCALES.items() if set(kinds(name)) == set(SWEEPS)}
     rows = [("sweep", "in the paper", *(f"points, {scale}" for scale in scales), "")]
     for kind in SWEEPS:
         plans = [plan(scale(kind)) for scale in scales.values()]

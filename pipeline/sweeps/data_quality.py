@@ -38,7 +38,7 @@ def near_duplicates(config: SweepConfig) -> Plan:
     layout = Layout(
         BEYOND,
         "Near-duplicates of the target kept in pretraining",
-        x="num_videos",
-        series=("near_duplicates",),
+        x="near_duplicates",
+        series=("num_videos",),
     )
     return planner.plan(layout)

@@ -89,24 +89,37 @@ def jpeg(seed: int) -> bytes:
 
 def write_stages(root: Path, points: list[dict[str, Any]]) -> None:
     """Markers, label spaces, metrics and dedup of everything the points refer to."""
-    stages = [
-        {"name": "hashtags", "in": 123_456, "kept": 100_000, "dropped": {"no label": 23_000, "too short": 456}},
-        {"name": "duration", "in": 100_000, "kept": 90_001, "dropped": {"too long": 9_999}},
-    ]
-    posts = {"in": 5_000_000, "kept": 123_456, "dropped": {"no_hashtag": 4_876_544}, "videos": 120_000}
-    write(root / "sources/source/source.json", sealed({"counts": {"posts": posts, "stages": stages[:1]}}))
+    posts = {"in": 50_000_000, "kept": 12_345_600, "dropped": {"no_hashtag": 37_654_400}, "videos": 12_000_000}
+    few, unsampled = {"no_label_with_enough_videos": 1_999_000, "other": 1_000}, {"not_sampled": 999_900}
+    built = {
+        "posts": posts,
+        "label_space": {"in": 12_000_000, "kept": 10_000_000, "dropped": few},
+        "sampling": {"in": 10_000_000, "kept": 9_000_100, "dropped": unsampled},
+        "shards": {"in": 9_000_100, "kept": 9_000_100, "dropped": {}},
+    }
+    write(root / "sources/source/source.json", sealed({"counts": posts}))
     names = [HOSTILE, *(f"label {i}" for i in range(40))]
-    for dataset in ["source", *{p["dataset"] for p in points if p["dataset"]}]:
+    for dataset, size in {
+        "source": 9_000_098,
+        **{p["dataset"]: p["num_videos"] for p in points if p["dataset"]},
+    }.items():
         labels = [{"id": i, "name": n, "num_videos": 5000 // (i + 1)} for i, n in enumerate(names)]
         dropped = [{"name": f"rare {i}", "num_videos": 49 - i} for i in range(10)]
-        write(root / f"datasets/{dataset}/label_space.json", {"labels": labels, "dropped": dropped})
-        write(root / f"datasets/{dataset}/dataset.json", sealed({"counts": {"stages": stages[1:]}, "name": dataset}))
+        write(root / f"datasets/{dataset}/label_space.json", {"labels": labels, "dropped": dropped, "min_videos": 50})
+        drawn = {
+            "base": {"in": 9_000_100, "kept": 9_000_098, "dropped": {"overlaps_a_target": 2}},
+            "sampling": {"in": 9_000_098, "kept": size, "dropped": {"not_sampled": 9_000_098 - size}},
+        }
+        config = {"base": None if dataset == "source" else "source", "source": {"name": "source"}}
+        counts = built if dataset == "source" else drawn
+        write(root / f"datasets/{dataset}/dataset.json", sealed({"config": config, "counts": counts, "name": dataset}))
     for split in ("train", "test"):
         counts = {"videos": {"in": 1000, "kept": 998, "dropped": {"undecodable": 2}}}
         write(root / f"targets/hmdb/{split}/dataset.json", sealed({"counts": counts}))
     for p in points:
         if p["kind"] == "pretrained":
-            write(root / f"runs/{p['run']}/run.json", sealed({"counts": {"clips_seen": 1000}, "run": p["run"]}))
+            counts = {"videos": p["num_videos"], "kept": p["num_videos"], "dropped": {}, "clips_seen": 1000}
+            write(root / f"runs/{p['run']}/run.json", sealed({"counts": counts, "run": p["run"]}))
             lines = [{"clips_seen": 100 * i, "loss": 3 / (1 + i / 50), "accuracy": i / 500, "clips_per_s": 80.0}
                      for i in range(1, 401)]  # fmt: skip
             (root / f"runs/{p['run']}/metrics.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"cut')
@@ -114,7 +127,7 @@ def write_stages(root: Path, points: list[dict[str, Any]]) -> None:
 
 
 def write_dedup(folder: Path) -> None:
-    counts = {"stages": [{"name": "overlap", "in": 90_001, "kept": 89_999, "dropped": {"overlap": 2}}]}
+    counts = {"videos": 9_000_100, "kept": 9_000_098, "dropped": {"hmdb": 2}}
     thresholds = [
         {"min_overlap": t, "min_frames": n, "videos": 4 - n // 4 - int(10 * t) // 3, "by_chance": 0}
         for t in (0.1, 0.3)
@@ -129,12 +142,16 @@ def write_dedup(folder: Path) -> None:
     rows = [
         {
             "video_id": f"v{i}{HOSTILE}", "target": "hmdb", "target_split": "test", "target_video_id": f"t{i}",
-            "kind": kind, "overlap": 0.9 - 0.1 * i, "valid_overlap": 0.95, "matched_frames": 60, "source_time_s": 3.25,
-            "target_time_s": 1.5, "mirrored": i == 1, "phash_distance": 12, "source_jpeg": jpeg(i), "target_jpeg": jpeg(i),
+            "kind": "strongest", "overlap": overlap, "valid_overlap": overlap, "target_overlap": 0.5,
+            "matched_frames": round(100 * overlap), "valid_frames": 100, "min_distance": i, "source_time_s": 3.25,
+            "target_time_s": 1.5, "mirrored": i == 1, "decoy": False, "phash_distance": 12,
+            "source_shard": "source-000000", "target_shard": "hmdb-test-000000",
+            "source_jpeg": jpeg(i), "target_jpeg": jpeg(i),
         }
-        for i, kind in enumerate(("strongest", "weakest", "random"))
+        for i, overlap in enumerate((0.9, 0.3, 0.08))
     ]  # fmt: skip
-    storage.write_parquet(str(folder / "dedup/evidence.parquet"), pa.Table.from_pylist(rows))
+    for name in ("evidence", "pairs"):
+        storage.write_parquet(str(folder / f"dedup/{name}.parquet"), pa.Table.from_pylist(rows))
     keys = ("video_id", "target", "target_split", "target_video_id", "overlap")
     storage.write_parquet(
         str(folder / "exclusions.parquet"), pa.Table.from_pylist([{k: r[k] for k in keys} for r in rows[:2]])

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from pipeline.report import costs
-from pipeline.report.inputs import Point
+from pipeline.report.points import Point
 from tests.pipeline import synthetic_sweep
 from tests.pipeline.synthetic_sweep import SIZES, Outline, make_sweep, report, sealed, write
 

@@ -8,7 +8,7 @@ import pytest
 from pipeline import config as configs
 from pipeline import presets, recipes, sweeps
 from pipeline.config import BaselineConfig, ConfigError, SweepConfig, SweepSourceConfig
-from pipeline.sweeps import scales, study
+from pipeline.sweeps import scales
 
 M = 1_000_000
 SIZES = {500_000, M, 5 * M, 10 * M, 19 * M, 65 * M}
@@ -217,11 +217,7 @@ def test_rates_of_a_table_are_a_grid_by_target_and_network():
 # ---------------------------------------------------------------------------------------------------------- all
 
 
-def has_scale(kind: str, scale: str) -> bool:
-    return scale != "study" or kind in study.SWEEPS
-
-
-@pytest.mark.parametrize(("kind", "scale"), [(k, s) for k in sweeps.SWEEPS for s in sweeps.SCALES if has_scale(k, s)])
+@pytest.mark.parametrize(("kind", "scale"), [(k, s) for s in sweeps.SCALES for k in sweeps.kinds(s)])
 def test_every_sweep_at_every_scale_is_in_order_and_keeps_all_its_targets_out(kind, scale):
     config = sweeps.scaled(kind, scale)
     plan = sweeps.plan(config)
