@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_ROOT ?= demo
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint screenshots install clean
 
 demo: install
 	$(BIN)/tagreel demo --root $(DEMO_ROOT)
@@ -13,6 +13,10 @@ test: install lint
 
 lint: install
 	$(BIN)/ruff check .
+
+# Pictures of the demo's report for docs/; needs Chromium or Chrome.
+screenshots: demo
+	$(BIN)/python -m tests.screenshots $(DEMO_ROOT)/sweeps/demo/report.html docs
 
 install: .venv/installed
 

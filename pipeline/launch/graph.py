@@ -38,12 +38,22 @@ def write_plan(config: SweepConfig, **extra: Any) -> str:
         "title": plan.layout.title,
         "config": configs.to_dict(config),
         "layout": dataclasses.asdict(plan.layout),
-        "stages": [{"name": s.name, "kind": s.kind, "needs": s.needs, "marker": _marker(s)} for s in plan.stages],
+        "stages": [_stage(stage, folder) for stage in plan.stages],
         "points": [_point(plan, point, config.root, folder) for point in plan.points],
         **extra,
     }
     storage.write_json(storage.join(folder, "plan.json"), content)
     return folder
+
+
+def _stage(stage: Stage, folder: str) -> dict[str, Any]:
+    return {
+        "name": stage.name,
+        "kind": stage.kind,
+        "needs": stage.needs,
+        "marker": _marker(stage),
+        "command": stage_command(stage, folder).line(),
+    }
 
 
 def _marker(stage: Stage) -> str | None:

@@ -12,13 +12,15 @@ _PAGE = """<!DOCTYPE html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
 <title>{title}</title>
 <style>{css}</style>
 </head>
 <body>
+<a class="skip" href="#main">Skip to the findings</a>
 {header}
-<main>
+<main id="main">
 {sections}
 </main>
 </body>

@@ -15,8 +15,6 @@ from pipeline.report.estimates import Estimate
 from pipeline.report.markup import Safe, percent, tag
 from pipeline.report.plots import INK, MARKERS, SERIES
 
-GLYPHS = "●■◆▲▼✚"
-"""The marks of `plots.MARKERS` as characters."""
 DASH = (0, (5, 3))
 MISSING_Y = 0.025
 """Height of the × of what is missing, in shares of the plot."""
@@ -185,11 +183,10 @@ def _paint_cell(axes: Any, cell: Cell, panel: Panel, x: float, colour: str, mark
 def legend(figure: Figure) -> Safe:
     """Marks and names, as text."""
     if figure.is_log:
-        return tag("p", *(_key(index, name, glyph=True) for index, name in enumerate(figure.line_names) if name))
-    letters = [_key(i, f"{letter(i)} {name}", glyph=not arms(figure)) for i, name in enumerate(categories(figure))]
-    return tag("p", *letters, *(_key(i, name or "–", glyph=True) for i, name in enumerate(arms(figure))))
+        return tag("p", *(_key(index, name, marked=True) for index, name in enumerate(figure.line_names) if name))
+    letters = [_key(i, f"{letter(i)} {name}", marked=not arms(figure)) for i, name in enumerate(categories(figure))]
+    return tag("p", *letters, *(_key(i, name or "–", marked=True) for i, name in enumerate(arms(figure))))
 
 
-def _key(index: int, name: str, *, glyph: bool) -> Safe:
-    mark = tag("span", GLYPHS[index % len(GLYPHS)] + " ", style=f"color:var(--c{index % len(SERIES) + 1})")
-    return tag("span", mark if glyph else None, name, style="margin-right:1.1rem;white-space:nowrap")
+def _key(index: int, name: str, *, marked: bool) -> Safe:
+    return tag("span", plots.swatch(index) if marked else None, name, class_="entry")

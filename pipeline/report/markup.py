@@ -77,8 +77,8 @@ def section(anchor: str, title: str, *children: Any) -> Safe:
     return tag("section", tag("h2", title, id=anchor), *children)
 
 
-def details(summary: Any, *children: Any) -> Safe:
-    return tag("details", tag("summary", summary), *children)
+def details(summary: Any, *children: Any, **attributes: Any) -> Safe:
+    return tag("details", tag("summary", summary), *children, **attributes)
 
 
 def pre(text: str) -> Safe:

@@ -17,9 +17,12 @@ from pipeline.report import (
     fit,
     inputs,
     label_figure,
+    origins,
+    provenance,
     results,
-    runs,
+    search,
     sheet,
+    training,
 )
 from pipeline.report.document import document
 from pipeline.report.markup import Safe, clean, join, plural, tag
@@ -58,6 +61,7 @@ def render(plan: Plan, rows: list[dict], root: str) -> str:
     curves, figure = results.curves(plan), cells.figure(plan)
     reported = inputs.read_label_report(plan, root)
     sources, targets = artefacts.read_sources(plan, root), artefacts.read_targets(plan, root)
+    behind = origins.read_origins(plan, root)
     found = [
         *(_findings(plan, figure, curves, root) if plan.points else ()),
         label_figure.label_section(plan, reported) if reported else None,
@@ -65,11 +69,12 @@ def render(plan: Plan, rows: list[dict], root: str) -> str:
         data.labels_section(sources, targets),
         sheet.videos_section(sources),
         exclusions.exclusions_section(sources, targets),
-        *(_origins(plan, rows, root) if plan.points else ()),
-        runs.configuration_section(plan),
+        *(_making(plan, rows, behind, root) if plan.points else ()),
+        provenance.configuration_section(plan),
     ]
     sections = [section for section in found if section]
-    return document(plan.title, _header(plan, curves, figure, _links(sections)), sections)
+    top = (provenance.problems(plan, behind), provenance.downloads(results.csv_bytes(rows)))
+    return document(plan.title, _header(plan, curves, figure, _links(sections), *top), sections)
 
 
 def _findings(plan: Plan, figure: cells.Figure, curves: list[results.Curve], root: str) -> list[Safe]:
@@ -79,12 +84,11 @@ def _findings(plan: Plan, figure: cells.Figure, curves: list[results.Curve], roo
     return found
 
 
-def _origins(plan: Plan, rows: list[dict], root: str) -> list[Safe]:
-    sizes = {point.run: point.num_videos for point in plan.points if point.kind == "pretrained"}
+def _making(plan: Plan, rows: list[dict], behind: dict[str, origins.Origin], root: str) -> list[Safe]:
     return [
-        runs.training_section([(run, inputs.read_metrics(root, run)) for run in plan.runs if run in sizes], sizes),
-        runs.search_section(plan),
-        runs.provenance_section(plan, rows),
+        training.training_section(plan, training.read_logs(plan, root)),
+        search.search_section(plan),
+        provenance.provenance_section(plan, rows, behind),
     ]
 
 
@@ -111,7 +115,14 @@ def _links(sections: Sequence[Safe]) -> list[Safe]:
     return [join(tag("a", title, href=f"#{anchor}"), " ") for anchor, title in there]
 
 
-def _header(plan: Plan, curves: list[results.Curve], figure: cells.Figure, links: Sequence[Safe]) -> Safe:
+def _header(
+    plan: Plan,
+    curves: list[results.Curve],
+    figure: cells.Figure,
+    links: Sequence[Safe],
+    problems: Safe | None,
+    downloads: Safe,
+) -> Safe:
     good = sum(point.ok for point in plan.points)
     points = f" · {good} of {plural(len(plan.points), 'point')} with a result" if plan.points else ""
     findings = accuracy.headline(curves) if curves else figures.headline(plan, figure)
@@ -123,7 +134,8 @@ def _header(plan: Plan, curves: list[results.Curve], figure: cells.Figure, links
         findings if plan.points else None,
         accuracy.headline_note(curves),
         notes,
-        runs.problems(plan),
+        problems,
+        downloads,
         tag("nav", *links, aria_label="Contents"),
     )
 

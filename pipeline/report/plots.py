@@ -6,23 +6,19 @@ Names, legends and captions are HTML around the SVG, where they are escaped, wra
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from pipeline.config import ConfigError
+from pipeline.report import svg
 from pipeline.report.axes import METRICS
 from pipeline.report.estimates import Estimate
-from pipeline.report.markup import Safe, escaped, size
+from pipeline.report.markup import Safe, size, tag
 from pipeline.report.results import Curve
+from pipeline.report.svg import GRID, INK, SERIES
 
-# Stand-ins that matplotlib writes and `_svg` replaces by what the style sheet defines for light and dark.
-INK, GRID = "#010101", "#020202"
-SERIES = tuple(f"#0{i}0{i}0{i}" for i in range(3, 9))
-"""As many series colours as style.py has: --c1 to --c6."""
-_VARIABLES = {INK: "currentColor", GRID: "var(--grid)"} | {c: f"var(--c{i})" for i, c in enumerate(SERIES, 1)}
 DASHES = ("-", "--", ":", "-.")
 MARKERS = ("o", "s", "D", "^", "v", "P")
 
@@ -30,7 +26,7 @@ _SETTINGS = {
     "svg.hashsalt": "tagreel",
     "svg.fonttype": "none",
     "text.parse_math": False,
-    "font.size": 11,
+    "font.size": 11.5,
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": INK,
@@ -44,6 +40,8 @@ _SETTINGS = {
     "axes.axisbelow": True,
 }
 MAX_LINE_POINTS = 200
+MAX_FIGURE_POINTS = 2000
+"""Over the lines of a picture, so that many runs do not make a heavy page."""
 MAX_BARS = 60
 
 
@@ -62,22 +60,7 @@ def draw(name: str, alt: str, paint: Any, width_in: float = 5.4, height_in: floa
         paint(axes)
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-    return _svg(buffer.getvalue(), name, alt)
-
-
-def _svg(text: str, name: str, alt: str) -> Safe:
-    """matplotlib's file as an inline element: no prologue, page fonts, CSS colours, ids of its own."""
-    text = text[text.index("<svg") :].strip()
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
-    box = re.search(r'viewBox="[^"]*"', text)
-    text = re.sub(r"^<svg[^>]*>", f'<svg {box.group()} role="img" aria-label="{escaped(alt, limit=None)}">', text)
-    text = text.replace("xlink:href", "href")
-    used = set(re.findall(r'(?:url\(|href=")#([^)"]+)', text))
-    text = re.sub(r' id="([^"]+)"', lambda m: f' id="{name}-{m[1]}"' if m[1] in used else "", text)
-    text = re.sub(r'(url\(|href=")#', rf"\g<1>#{name}-", text)
-    text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", text)
-    return Safe(re.sub("|".join(_VARIABLES), lambda m: _VARIABLES[m[0]], text))
+    return svg.inline(buffer.getvalue(), name, alt)
 
 
 def percent_axis(axes: Any, label: str) -> None:
@@ -191,13 +174,14 @@ def labels(
         _paint_ranked(axes, ranks[: len(kept)], kept, SERIES[0], many)
         _paint_ranked(axes, ranks[len(kept) :], dropped, SERIES[1], many)
         for values in subsets:
-            axes.plot(np.arange(1, len(values) + 1), values, color=INK, linewidth=0.9, alpha=0.5)
+            keep = _spread(len(values))
+            axes.plot(keep + 1, np.asarray(values)[keep], color=INK, linewidth=0.9, alpha=0.5)
         if dropped and floor:
             axes.axhline(floor, color=INK, linewidth=1, linestyle=":", alpha=0.8)
             axes.text(0.99, floor, "floor", transform=axes.get_yaxis_transform(), ha="right", va="bottom", fontsize=10)
         _label_axes(axes, many, high=max([*kept, *dropped, 1]))
 
-    return draw(name, alt, paint, width_in=6.2, height_in=3.3)
+    return draw(name, alt, paint, height_in=3.2)
 
 
 def _label_axes(axes: Any, many: bool, high: int) -> None:
@@ -248,7 +232,7 @@ def cumulative(name: str, alt: str, lines: Sequence[tuple[np.ndarray, np.ndarray
         axes.set_xlabel("share of the labels, those with most videos first")
         percent_axis(axes, "share of the videos (%)")
 
-    return draw(name, alt, paint, width_in=6.2, height_in=3.9)
+    return draw(name, alt, paint)
 
 
 def ranked(name: str, alt: str, lines: Sequence[np.ndarray]) -> Safe:
@@ -260,7 +244,7 @@ def ranked(name: str, alt: str, lines: Sequence[np.ndarray]) -> Safe:
             axes.plot(keep + 1, np.maximum(counts[keep], 0.5), color=colour, linestyle=dash, linewidth=2)
         _label_axes(axes, many=True, high=max((int(counts[0]) for counts in lines), default=1))
 
-    return draw(name, alt, paint, width_in=6.2, height_in=3.9)
+    return draw(name, alt, paint)
 
 
 def stacked(
@@ -312,14 +296,43 @@ def series_style(index: int) -> tuple[str, str]:
     return SERIES[index % len(SERIES)], DASHES[index // len(SERIES) % len(DASHES)]
 
 
-def training(name: str, alt: str, lines: Sequence[tuple[int, np.ndarray, np.ndarray]], label: str) -> Safe:
-    """A quantity against clips seen. `lines`: (series index, clips seen [n], value [n]) of each run."""
+Line = tuple[np.ndarray, np.ndarray]
+"""(clips seen float64 [n], value float64 [n])."""
+
+
+def training_limits(lines: Sequence[Line], from_zero: bool = False) -> tuple[float, float, float]:
+    """(last clip, lowest value, highest value) of all lines as they are drawn, with a margin."""
+    drawn = [thinned(*line, MAX_LINE_POINTS) for line in lines if len(line[0])]
+    if not drawn:
+        return 1.0, 0.0, 1.0
+    low = 0.0 if from_zero else min(float(values.min()) for _, values in drawn)
+    high = max(float(values.max()) for _, values in drawn)
+    margin = 0.04 * (high - low) or 0.05 * abs(high) or 0.05
+    return max(float(clips[-1]) for clips, _ in drawn) * 1.02, low - (0 if from_zero else margin), high + margin
+
+
+def training(
+    name: str,
+    alt: str,
+    lines: Sequence[tuple[int, np.ndarray, np.ndarray]],
+    label: str,
+    limits: tuple[float, float, float],
+) -> Safe:
+    """A quantity against clips seen. `lines`: (series, clips seen [n], value [n]) of each run; `limits` as above.
+
+    Series are told apart by colour and by a marker at some places of their lines, which are others for each series.
+    """
+    num_points = min(MAX_LINE_POINTS, max(40, MAX_FIGURE_POINTS // max(1, len(lines))))
 
     def paint(axes: Any) -> None:
-        for index, clips, values in lines:
-            colour, dash = series_style(index)
-            axes.plot(*thinned(clips, values), color=colour, linestyle=dash, linewidth=1.3, alpha=0.9)
-        axes.set_xlim(left=0)
+        for series, clips, values in lines:
+            drawn, (colour, dash) = thinned(clips, values, num_points), series_style(series)
+            every = max(1, len(drawn[0]) // 4)
+            axes.plot(*drawn, color=colour, linestyle=dash, linewidth=1.3, alpha=0.9, marker=MARKERS[series % len(MARKERS)],
+                      markersize=5, markeredgewidth=0, markevery=(series * every // 6 % every, every))  # fmt: skip
+        last, *ends = limits
+        axes.set_xlim(0, last)
+        axes.set_ylim(*ends)
         axes.xaxis.get_major_locator().set_params(nbins=6)
         axes.xaxis.set_major_formatter(lambda clips, _: size(int(clips)))
         axes.set_xlabel("clips seen")
@@ -332,9 +345,29 @@ def training(name: str, alt: str, lines: Sequence[tuple[int, np.ndarray, np.ndar
     return draw(name, alt, paint)
 
 
-def thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means of at most MAX_LINE_POINTS equal runs of a long line; a short one as it is."""
-    if len(x) <= MAX_LINE_POINTS:
+# Markers of matplotlib in a box of 10 by 10, for legends outside of a picture.
+_SHAPES = {
+    "o": "M5 1.4A3.6 3.6 0 1 1 5 8.6A3.6 3.6 0 1 1 5 1.4Z",
+    "s": "M1.8 1.8H8.2V8.2H1.8Z",
+    "D": "M5 .8L9.2 5L5 9.2L.8 5Z",
+    "^": "M5 1L9 8.6H1Z",
+    "v": "M5 9L9 1.4H1Z",
+    "P": "M3.5 1H6.5V3.5H9V6.5H6.5V9H3.5V6.5H1V3.5H3.5Z",
+}
+_STROKES = {"-": None, "--": "5 2.5", ":": "1.5 2.5", "-.": "6 2 1.5 2"}
+
+
+def swatch(series: int) -> Safe:
+    """A line with the colour, dash and marker of a series, for the legend beside its picture."""
+    (_, dash), colour = series_style(series), f"var(--c{series % len(SERIES) + 1})"
+    line = tag("path", d="M0 5H30", stroke=colour, stroke_width="2", stroke_dasharray=_STROKES[dash])
+    marker = tag("path", d=_SHAPES[MARKERS[series % len(MARKERS)]], fill=colour, transform="translate(10)")
+    return tag("svg", line, marker, viewBox="0 0 30 10", class_="swatch", aria_hidden="true")
+
+
+def thinned(x: np.ndarray, y: np.ndarray, num_points: int) -> Line:
+    """Means of `num_points` equal stretches of a line that has more points; a shorter one as it is."""
+    if len(x) <= num_points:
         return x, y
-    parts = np.array_split(np.arange(len(x)), MAX_LINE_POINTS)
+    parts = np.array_split(np.arange(len(x)), num_points)
     return np.array([x[part].mean() for part in parts]), np.array([y[part].mean() for part in parts])
