@@ -230,7 +230,8 @@ def num_labels(rows: Rows) -> str:
 
 
 def _videos(rows: Rows) -> str:
-    return " / ".join(dict.fromkeys(f"{int(row['num_videos']):,}" for row in rows))
+    """Drawn, of each seed that has its own number."""
+    return " / ".join(dict.fromkeys(f"{int(row['drawn_videos']):,}" for row in rows))
 
 
 def durations(rows: Rows) -> str:

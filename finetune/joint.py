@@ -4,49 +4,30 @@
 
 The two models are trained apart (paper, A.4). Verb and noun are taken to be independent given the segment: the score of an
 action is the product of their probabilities. What competes is every verb with every noun, or the actions of a target.
-N segments, V verbs, M nouns, A actions.
+N segments, A actions that compete.
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
-from finetune import predictions
+from finetune import actions, metrics, predictions
 from finetune.bootstrap import bootstrap_interval
-from finetune.metrics import top_k_correct
 from finetune.predictions import Predictions
 from pipeline import artifacts, progress, storage
+from pipeline import config as configs
 from pipeline.artifacts import TransferFiles
 from pipeline.cli import run_stage
-from pipeline.config import ConfigError
+from pipeline.config import ConfigError, JointConfig
 
-CHUNK = 1 << 22  # products at a time
 MIN_NAMED = 3
-
-
-@dataclass(frozen=True)
-class JointConfig:
-    """Results of a verb model and of a noun model on the same segments → accuracy on actions, the pairs of both."""
-
-    root: str = "tagreel-data"
-    """Folder that holds every artefact."""
-    verb: str = ""
-    """Folder of the verb model's result, which holds result.json and predictions.parquet."""
-    noun: str = ""
-    """Folder of the noun model's result."""
-    target: str = ""
-    """Target whose labels are actions ("VERB NOUN"): what competes with `candidates = "target"`."""
-    candidates: Literal["pairs", "target"] = "pairs"
-    """pairs: every verb with every noun; target: the actions of `target` alone, an action that it lacks counts as wrong."""
-    to: str = ""
-    """JSON file to write; empty only prints."""
+PATHS = ("verb", "noun", "to")
+"""Fields of the config that say where things are, not what is made of them."""
 
 
 class Predicted(NamedTuple):
@@ -61,6 +42,9 @@ class Predicted(NamedTuple):
 def joint(config: JointConfig) -> dict[str, Any]:
     """Combine two results; print, write and return the accuracies.
 
+    `metrics` are those of a transfer whose labels are actions, but of each action that no segment has there is none in
+    `per_class`; `parts` tells seen from unseen groups, and the two models' own accuracies.
+
     Raises:
         ConfigError: a result is missing, holds several trainings, or is on other segments than the other one.
     """
@@ -68,32 +52,43 @@ def joint(config: JointConfig) -> dict[str, Any]:
         raise ConfigError("candidates = 'target' needs --target, a target whose labels are actions")
     verb, noun = read(config.verb, "--verb"), read(config.noun, "--noun")
     keys, dropped = common_segments(verb, noun)
-    (verb_scores, verb_ids), (noun_scores, noun_ids) = (
-        (taken.scores, taken.labels) for taken in (verb.scored.take(keys), noun.scored.take(keys))
+    sides = {"verb": verb.scored.take(keys), "noun": noun.scored.take(keys)}
+    pairs = candidate_pairs(config, verb, noun)
+    scores, labels, own = actions.action_scores(
+        *(side.scores for side in sides.values()), *(side.labels for side in sides.values()), pairs
     )
-    pairs = all_pairs(verb, noun) if config.candidates == "pairs" else actions_of(config, verb, noun)
-    ranks = action_ranks(verb_scores, noun_scores, verb_ids, noun_ids, pairs)
-    measured = {
-        part: {
-            "num_segments": int(mask.sum()),
-            "verb": _accuracies(*(top_k_correct(verb_scores[mask], verb_ids[mask], k) for k in (1, 5))),
-            "noun": _accuracies(*(top_k_correct(noun_scores[mask], noun_ids[mask], k) for k in (1, 5))),
-            "action": _accuracies(ranks[mask] <= 1, ranks[mask] <= 5),
-        }
-        for part, mask in parts(config.root, verb.target, keys).items()
-        if mask.any()
-    }
+    names = [f"{verb.scored.names[v]} {noun.scored.names[n]}" for v, n in own]
+    places = {**{kind: (side.scores, side.labels) for kind, side in sides.items()}, "action": (scores, labels)}
     found = {
-        "verb": {"folder": verb.folder, "digest": verb.digest},
-        "noun": {"folder": noun.folder, "digest": noun.digest},
-        "candidates": {"kind": config.candidates, "target": config.target, "number": len(pairs)},
+        "config": configs.determining(config, PATHS),
+        "input_digests": input_digests(config, verb, noun),
         "counts": {"segments": len(keys) + sum(dropped.values()), "scored": len(keys), "dropped": dropped},
-        "metrics": measured,
+        "verb": verb.folder,
+        "noun": noun.folder,
+        "num_candidates": len(pairs),
+        "metrics": {**summary(scores, labels, names), "num_undecodable": sum(dropped.values())},
+        "parts": {
+            part: {
+                "num_segments": int(mask.sum()),
+                **{kind: _accuracies(of[mask], ids[mask]) for kind, (of, ids) in places.items()},
+            }
+            for part, mask in parts(config.root, verb.target, keys).items()
+            if mask.any()
+        },
+        "labels": names,
     }
+    found["digest"] = configs.digest(found)
     say(found)
     if config.to:
         storage.write_json(config.to, found)
     return found
+
+
+def summary(scores: np.ndarray, labels: np.ndarray, names: list[str]) -> dict[str, Any]:
+    """`metrics.summarise` of actions: only those that segments have are classes, all candidates compete."""
+    others = [f"another {place}" for place in range(scores.shape[1] - len(names))]
+    found = metrics.summarise(scores, labels, [*names, *others])
+    return {**found, "per_class": {name: found["per_class"][name] for name in names}}
 
 
 # ------------------------------------------------------------------------------------------------------- inputs
@@ -153,21 +148,25 @@ def groups(root: str, target: str, part: str) -> dict[str, str | None]:
     return dict(zip(table["video_id"].to_pylist(), table["group"].to_pylist(), strict=True))
 
 
-# ------------------------------------------------------------------------------------------------------ actions
+def input_digests(config: JointConfig, verb: Predicted, noun: Predicted) -> dict[str, str]:
+    found = {"verb": verb.digest, "noun": noun.digest}
+    if config.candidates == "target":
+        found["target"] = read_target(config)["digest"]
+    return found
 
 
-def all_pairs(verb: Predicted, noun: Predicted) -> np.ndarray:
-    """int64 [V·M, 2], every verb with every noun."""
-    sides = (range(len(of.scored.names)) for of in (verb, noun))
-    return np.stack(np.meshgrid(*sides, indexing="ij"), -1).reshape(-1, 2)
-
-
-def actions_of(config: JointConfig, verb: Predicted, noun: Predicted) -> np.ndarray:
-    """int64 [A, 2], verb and noun of each action of the target."""
+def read_target(config: JointConfig) -> dict[str, Any]:
     files = artifacts.target_files(config.root, config.target, "test")
-    marker = artifacts.read_marker(files.marker, f"run `tagreel target --target {config.target}` first")
-    pairs = [split_action(label["name"], verb.scored.names, noun.scored.names) for label in marker["labels"]]
-    lost = [label["name"] for label, pair in zip(marker["labels"], pairs, strict=True) if pair is None]
+    return artifacts.read_marker(files.marker, f"run `tagreel target --target {config.target}` first")
+
+
+def candidate_pairs(config: JointConfig, verb: Predicted, noun: Predicted) -> np.ndarray:
+    """int64 [A, 2], verb and noun of each action that competes."""
+    if config.candidates == "pairs":
+        return actions.all_pairs(len(verb.scored.names), len(noun.scored.names))
+    names = [label["name"] for label in read_target(config)["labels"]]
+    pairs = [actions.split_action(name, verb.scored.names, noun.scored.names) for name in names]
+    lost = [name for name, pair in zip(names, pairs, strict=True) if pair is None]
     if lost:
         raise ConfigError(
             f"{len(lost)} of the {len(pairs)} labels of target '{config.target}' are not a verb and a noun of the two results: "
@@ -176,56 +175,20 @@ def actions_of(config: JointConfig, verb: Predicted, noun: Predicted) -> np.ndar
     return np.array(pairs, dtype=np.int64)
 
 
-def split_action(action: str, verbs: Sequence[str], nouns: Sequence[str]) -> tuple[int, int] | None:
-    """The verb and the noun that an action's name is made of, with no letter or digit between them; None if there is no
-    such pair or several."""
-    found = [
-        (v, n)
-        for v, verb in enumerate(verbs)
-        if action.startswith(verb)
-        for n, noun in enumerate(nouns)
-        if action.endswith(noun)
-        and len(verb) + len(noun) < len(action)
-        and not re.search(r"[^\W_]", action[len(verb) : len(action) - len(noun)])
-    ]
-    return found[0] if len(found) == 1 else None
+# -------------------------------------------------------------------------------------------------------- numbers
 
 
-def action_ranks(
-    verb_scores: np.ndarray, noun_scores: np.ndarray, verb_ids: np.ndarray, noun_ids: np.ndarray, pairs: np.ndarray
-) -> np.ndarray:
-    """Place of each segment's own action among the candidates, from 1; ties count against it.
-
-    Args:
-        verb_scores, noun_scores: float [N, V] and [N, M].
-        verb_ids, noun_ids: int [N], of the segments.
-        pairs: int [A, 2], the candidates. An own action that is none of them has place A + 1.
-
-    Returns: int64 [N].
-    """
-    candidates = {tuple(pair) for pair in pairs.tolist()}
-    is_candidate = [pair in candidates for pair in zip(verb_ids.tolist(), noun_ids.tolist(), strict=True)]
-    own = np.arange(len(verb_ids))
-    own = verb_scores[own, verb_ids].astype(np.float64) * noun_scores[own, noun_ids]
-    ranks = np.empty(len(own), dtype=np.int64)
-    step = max(1, CHUNK // len(pairs))
-    for begin in range(0, len(own), step):
-        chunk = slice(begin, begin + step)
-        products = verb_scores[chunk].astype(np.float64)[:, pairs[:, 0]] * noun_scores[chunk][:, pairs[:, 1]]
-        ranks[chunk] = (~(products < own[chunk, None])).sum(axis=1)
-    return np.where(is_candidate, ranks, len(pairs) + 1)
-
-
-def _accuracies(top1: np.ndarray, top5: np.ndarray) -> dict[str, Any]:
+def _accuracies(scores: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    top1, top5 = (metrics.top_k_correct(scores, labels, k) for k in (1, 5))
     return {"top1": float(top1.mean()), "top5": float(top5.mean()), "top1_interval": list(bootstrap_interval(top1))}
 
 
 def say(found: dict[str, Any]) -> None:
     """A line for each part."""
-    counts, candidates = found["counts"], found["candidates"]
+    counts = found["counts"]
     progress.say_counts("joint: segments", counts["segments"], counts["scored"], counts["dropped"])
-    progress.say(f"joint: {candidates['number']:,} actions compete ({candidates['kind']})")
-    for part, measured in found["metrics"].items():
+    progress.say(f"joint: {found['num_candidates']:,} actions compete ({found['config']['candidates']})")
+    for part, measured in found["parts"].items():
         columns = "; ".join(
             f"{kind} top-1 {measured[kind]['top1']:.1%}, top-5 {measured[kind]['top5']:.1%}"
             for kind in ("verb", "noun", "action")

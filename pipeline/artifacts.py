@@ -11,6 +11,7 @@
 | run         | pretrain.train            | finetune.transfer, report                 |
 | features    | finetune.features         | finetune.fc_only, finetune.few_shot       |
 | transfer    | finetune.transfer         | finetune.joint, finetune.explain, report  |
+|             | finetune.joint            |                                           |
 | scorer      | finetune.salient          | finetune.salient                          |
 | explanation | finetune.explain          | people                                    |
 | sweep       | pipeline.launch           | report                                    |

@@ -1,6 +1,7 @@
 """What the documents say exists, does: links and anchors, commands and their options, files and modules, and measured rates."""
 
 import contextlib
+import dataclasses
 import importlib.util
 import io
 import json
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import config as configs
 from pipeline.cli import VERBS, main
 
 REPOSITORY = Path(__file__).parents[1]
@@ -81,8 +83,16 @@ def options(program: str) -> frozenset[str]:
     if verb in VERBS:
         return frozenset(OPTION.findall(helped(verb))) | OF_ALL | (OF_SWEEP if verb == "sweep" else set())
     text = Path(importlib.util.find_spec(program).origin).read_text()
-    fields = [name.replace("_", "-") for name in re.findall(r"^    (\w+): ", text, re.MULTILINE)]
-    return frozenset([*OPTION.findall(text), *fields]) | OF_ALL | OF_OTHERS
+    fields = re.findall(r"^    (\w+): ", text, re.MULTILINE)
+    for name in re.findall(r"run_stage\((\w+)", text):
+        fields += [field.name for field in dataclasses.fields(getattr(configs, name, None) or Nothing)]
+    names = (name.replace("_", "-") for name in fields)
+    return frozenset([*OPTION.findall(text), *names]) | OF_ALL | OF_OTHERS
+
+
+@dataclasses.dataclass
+class Nothing:
+    """Of a config that its own module defines, whose fields stand there."""
 
 
 def helped(verb: str) -> str:

@@ -255,6 +255,24 @@ class TransferConfig:
 
 
 @dataclass(frozen=True)
+class JointConfig:
+    """Results of a verb model and of a noun model on the same segments → accuracy on actions, the pairs of both."""
+
+    root: str = "tagreel-data"
+    """Folder that holds every artefact."""
+    verb: str = ""
+    """Folder of the verb model's result, which holds result.json and predictions.parquet."""
+    noun: str = ""
+    """Folder of the noun model's result."""
+    target: str = ""
+    """Target whose labels are actions ("VERB NOUN"): what competes with `candidates = "target"`."""
+    candidates: Literal["pairs", "target"] = "pairs"
+    """pairs: every verb with every noun; target: the actions of `target` alone, an action that it lacks counts as wrong."""
+    to: str = ""
+    """JSON file to write; empty only prints."""
+
+
+@dataclass(frozen=True)
 class LabelReportConfig:
     """Finished datasets (and targets) → a report on their label spaces."""
 

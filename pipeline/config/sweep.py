@@ -71,6 +71,18 @@ class BaselineConfig:
 
 
 @dataclass(frozen=True)
+class JointTargetConfig:
+    """A target made of two: pairs of their labels, from a model of each (paper, A.4: actions of a verb and a noun)."""
+
+    name: str = ""
+    """Its name among the sweep's targets; nothing of this name is built."""
+    verb: str = ""
+    """Target of the first label of a pair."""
+    noun: str = ""
+    """Target of the second, of the same videos."""
+
+
+@dataclass(frozen=True)
 class TransferSettings:
     """Fine-tuning settings of some of a sweep's points (paper, Tables 8 to 17), in place of those of `transfer`."""
 
@@ -139,7 +151,9 @@ class SweepConfig:
     seeds: tuple[int, ...] = (0,)
     """Each point is run once per seed (subset, labels, weights, order, held-out videos)."""
     targets: tuple[str, ...] = ()
-    """Targets (made by `tagreel target`) to transfer to."""
+    """Targets (made by `tagreel target`, or of two by `joint`) to transfer to."""
+    joint: tuple[JointTargetConfig, ...] = ()
+    """Targets that are made of two others."""
     keep_out: tuple[str, ...] = ()
     """Targets whose videos must not occur in any source; empty takes `targets`."""
     sources: tuple[SweepSourceConfig, ...] = ()

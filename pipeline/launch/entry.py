@@ -45,6 +45,7 @@ def sweep(config: SweepConfig, dry_run: bool = False) -> None:
 
 
 def _report(config: SweepConfig, folder: str) -> None:
+    write_plan(config)  # with what was drawn
     points = storage.read_json(storage.join(folder, "plan.json"))["points"]
     if any(storage.exists(storage.join(config.root, point["result"])) for point in points):
         from pipeline.report import write_report  # matplotlib: only where a report is drawn

@@ -62,21 +62,32 @@ def _marker(stage: Stage) -> str | None:
 
 
 def _point(plan: Plan, point: Point, root: str, folder: str) -> dict[str, Any]:
-    transfer = point.stage.config
-    own = [stage for stage in plan.behind(point) if stage.kind in ("subset", "pretrain", "transfer")]
+    transfer = point.transfer
+    own = [stage for stage in plan.behind(point) if stage.kind in ("subset", "pretrain", "transfer", "joint")]
     return {
         "id": point.id,
         "kind": point.kind,
         "num_videos": point.num_videos,
         "seed": transfer.seed,
         "protocol": transfer.protocol,
-        "target": transfer.target,
+        "target": point.axes["target"],
         "dataset": point.dataset,
+        "drawn": _drawn(point, root),
         "run": transfer.run,
         "axes": point.axes,
         "result": os.path.relpath(marker(point.stage), root),
         "commands": [stage_command(stage, folder).line() for stage in own],
     }
+
+
+def _drawn(point: Point, root: str) -> dict[str, float | None] | None:
+    """Videos and minutes of the point's dataset as it was made: `num_videos` is what was asked for, and of an arm that was
+    drawn by minutes only about what it has. None before it is there."""
+    path = artifacts.dataset_files(root, point.dataset).marker if point.dataset else ""
+    if not path or not storage.exists(path):
+        return None
+    made = storage.read_json(path)
+    return {"videos": made.get("num_videos"), "minutes": made.get("minutes")}
 
 
 def marker(stage: Stage) -> str:
@@ -93,6 +104,8 @@ def marker(stage: Stage) -> str:
             return artifacts.run_files(config.root, config.run).marker
         case "transfer":
             return artifacts.transfer_files(config).marker
+        case "joint":
+            return config.to
         case "labels":
             return artifacts.label_report(config.root, config.name) + ".json"
         case "platform":

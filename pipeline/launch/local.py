@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 
 from pipeline import progress, sweeps
 from pipeline.cli import EXIT_BAD_INPUT
 from pipeline.config import ConfigError, SweepConfig
 from pipeline.launch.graph import stage_command, sweep_folder
-from pipeline.launch.logged import log_path, run_logged
+from pipeline.launch.logged import attempts, log_path, run_logged
 from pipeline.launch.states import INTERRUPTED, is_finished, states, table
 from pipeline.launch.step import write_config
 from pipeline.sweeps import Stage
+
+POLL_S = 2.0
 
 
 class SweepFailed(ConfigError):
@@ -55,6 +58,7 @@ def attempt(stage: Stage, folder: str, retries: int) -> int:
     step = stage_command(stage, folder)
     write_config(step)
     path = log_path(os.path.abspath(folder), stage.name)
+    _wait_for_others(stage, path)
     for left in range(retries, -1, -1):
         status = run_logged(step, path)
         if status in INTERRUPTED:
@@ -64,6 +68,16 @@ def attempt(stage: Stage, folder: str, retries: int) -> int:
         if left:
             progress.say(f"sweep: '{stage.name}' failed with status {status}; {left} more to try")
     return status
+
+
+def _wait_for_others(stage: Stage, path: str) -> None:
+    """Where another sweep makes the same, or one that was killed has left a stage behind: two would write to one folder."""
+    found = attempts(path)
+    if found.is_running and found.is_sure:
+        progress.say(f"sweep: '{stage.name}' is being made already, by {found.runner}: waiting for it to end")
+        while found.is_running and found.is_sure:
+            time.sleep(POLL_S)
+            found = attempts(path)
 
 
 def _message(failed: dict[str, int], skipped: int, folder: str) -> str:

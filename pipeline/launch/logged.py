@@ -11,15 +11,17 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import dataclass
 from typing import BinaryIO
 
 from pipeline import storage
+from pipeline.launch.alive import is_alive
 from pipeline.launch.step import Command, environment, wait
 
 BEGINS = "==> {name} begins on {host}, {what} {number}"
 ENDS = "==> {name} ended with status {status}"
-_BEGUN = re.compile(r"^==> \S+ begins on (\S+), (\w+) (\S+)$", re.MULTILINE)
+_BEGUN = re.compile(r"^==> (\S+) begins on (\S+), (\w+) (\S+)$", re.MULTILINE)
 _ENDED = re.compile(r"^==> \S+ ended with status (\d+)$", re.MULTILINE)
 
 
@@ -89,9 +91,17 @@ class Attempts:
     begun: int = 0
     ended: int = 0
     status: int | None = None
-    """Of the last attempt that ended."""
-    is_running: bool = False
-    """The last attempt has not ended, and nothing says that its process is gone."""
+    """Of the last attempt; None while it has not ended, and for ever if it was killed."""
+    runner: str = ""
+    """Who makes the last attempt, such as `process 17 on host`; empty where it has ended, or its process or job is gone."""
+    is_sure: bool = True
+    """False where nobody here can tell whether the runner is still there."""
+    quiet_s: float = 0.0
+    """Time since the runner last wrote to the log."""
+
+    @property
+    def is_running(self) -> bool:
+        return bool(self.runner)
 
 
 def attempts(path: str) -> Attempts:
@@ -99,18 +109,12 @@ def attempts(path: str) -> Attempts:
     if not storage.exists(path):
         return Attempts()
     text = storage.read_bytes(path).decode(errors="replace")
-    begun, ended = _BEGUN.findall(text), _ENDED.findall(text)
-    alive = len(begun) > len(ended) and _may_be_alive(*begun[-1])
-    return Attempts(len(begun), len(ended), int(ended[-1]) if ended else None, alive)
-
-
-def _may_be_alive(host: str, what: str, number: str) -> bool:
-    if what != "process" or host != socket.gethostname():
-        return True
-    try:
-        os.kill(int(number), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True
+    begun, ended = list(_BEGUN.finditer(text)), list(_ENDED.finditer(text))
+    counts = len(begun), len(ended)
+    if not begun or (ended and ended[-1].start() > begun[-1].start()):
+        return Attempts(*counts, int(ended[-1][1]) if ended else None)
+    if (alive := is_alive(*begun[-1].groups())) is False:
+        return Attempts(*counts)
+    _, host, what, number = begun[-1].groups()
+    quiet_s = time.time() - os.path.getmtime(path) if storage.is_local(path) else 0.0
+    return Attempts(*counts, None, f"{what} {number} on {host}", alive is not None, quiet_s)

@@ -26,8 +26,8 @@ cd {folder} # what each job gets a copy of
 states=$(mktemp -d)
 trap 'rm -rf "$states"' EXIT
 
-stage() { # name, log, names of the stages it needs, then the command
-  local name=$1 log=$2 needs=$3 need status attempt
+stage() { # name, log, names of the stages it needs, then the options of its job and the command
+  local name=$1 log=$2 needs=$3 need status attempt id
   shift 3
   for need in $needs; do
     until [ -e "$states/$need" ]; do sleep {poll}; done
@@ -38,9 +38,10 @@ stage() { # name, log, names of the stages it needs, then the command
     fi
   done
   for attempt in $(seq {attempts}); do
-    echo "==> $name begins on $(hostname), job $$-$attempt" >> "$log"
+    id=$name-$(date +%s)-$attempt
+    echo "==> $name begins on $(hostname), ray ${RAY_ADDRESS%/}/api/jobs/$id" >> "$log" # where to ask for its state
     status=0
-    "$@" >> "$log" 2>&1 || status=$?
+    ray job submit --submission-id "$id" --working-dir . "$@" >> "$log" 2>&1 || status=$?
     echo "==> $name ended with status $status" >> "$log"
     [ "$status" -eq 0 ] && break
   done

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tqdm import tqdm
+
 from pipeline import artifacts, storage
 from pipeline import config as configs
 from pipeline.cli import EXIT_INTERRUPTED
@@ -24,7 +26,7 @@ State = Literal["done", "stale", "running", "failed", "ready", "waiting", "skipp
 MEANING = {
     "done": "whole, and made as the sweep asks",
     "stale": "whole, but perhaps not from these inputs: the stage itself tells when it is started",
-    "running": "begun, and not ended by its log",
+    "running": "begun, not ended by its log, and its process or job may be there",
     "failed": "its last attempt ended badly",
     "ready": "may begin or go on, its inputs are whole",
     "waiting": "for stages before it",
@@ -50,11 +52,13 @@ def states(plan: Plan, folder: str) -> list[StageState]:
 
 
 def _state(stage: Stage, plan: Plan, needed: Sequence[State], tried: Attempts) -> State:
-    if tried.is_running:
+    if tried.is_running and tried.is_sure:
         return "running"
     if storage.exists(marker(stage)):
         return "done" if all(s == "done" for s in needed) and is_finished(stage, plan) else "stale"
-    if tried.begun and not (tried.begun == tried.ended and tried.status in INTERRUPTED):
+    if tried.is_running:
+        return "running"
+    if tried.begun and tried.status not in INTERRUPTED:
         return "failed"
     if any(state in ("failed", "skipped") for state in needed):
         return "skipped"
@@ -72,8 +76,11 @@ def table(rows: Iterable[StageState], folder: str) -> str:
 
 
 def _remark(row: StageState, folder: str) -> str:
+    if row.state == "running" and not row.attempts.is_sure:
+        quiet = tqdm.format_interval(row.attempts.quiet_s)
+        return f"  {row.attempts.runner}, if it is still there; its log has been quiet for {quiet}"
     if row.state == "failed":
-        how = "killed" if row.attempts.begun > row.attempts.ended else f"status {row.attempts.status}"
+        how = "killed" if row.attempts.status is None else f"status {row.attempts.status}"
         times = f"{row.attempts.begun} attempts, " if row.attempts.begun > 1 else ""
         return f"  {times}{how}: {log_path(folder, row.stage.name)}"
     return ""
@@ -90,7 +97,7 @@ def is_finished(stage: Stage, plan: Plan) -> bool:
     """
     path = marker(stage)
     if stage.kind == "labels":  # has no marker, and is written in a second
-        return all(_is_older(marker(plan.stage(name)), path) for name in stage.needs)
+        return storage.exists(path) and all(_is_older(marker(plan.stage(name)), path) for name in stage.needs)
     if getattr(stage.config, "force", False) or getattr(stage.config, "retry_failed", False):
         return False
     content = _read(path)
@@ -124,6 +131,8 @@ def _inputs(stage: Stage) -> set[str | None]:
         paths.append(artifacts.dataset_files(config.root, config.base).dedup_marker)
     if stage.kind == "transfer" and not config.run_from and not config.run.startswith(SCRATCH):
         paths.append(artifacts.run_files(config.root, config.run).marker)
+    if stage.kind == "joint":
+        paths += [artifacts.TransferFiles(folder).marker for folder in (config.verb, config.noun)]
     targets = {"dedup": lambda: config.targets, "transfer": lambda: (config.target,)}.get(stage.kind, tuple)()
     paths += [artifacts.target_files(config.root, name, split).marker for name in targets for split in SPLITS]
     return {(_read(path) or {}).get("digest") for path in paths}

@@ -15,6 +15,7 @@ AXES = {
     "labels": "Kind of labels",
     "num_labels": "Labels",
     "num_videos": "Videos",
+    "minutes": "Minutes",
     "sampling": "Sampling",
     "label_noise": "Labels replaced",
     "near_duplicates": "Near-duplicates",
@@ -36,6 +37,7 @@ METRICS = {"top1": "top-1", "top5": "top-5", "mean_class_accuracy": "mean class 
 _UNITS = {
     "num_labels": "labels",
     "num_videos": "videos",
+    "minutes": "minutes",
     "clip_length": "frames",
     "inflate": "inflation",
     "budget": "budget",

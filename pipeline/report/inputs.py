@@ -50,6 +50,7 @@ def _read_point(values: dict[str, Any], root: str) -> Point:
         dataset=values.get("dataset"),
         axes=values.get("axes") or _axes(values),
         path=str(values["result"]),
+        drawn=values.get("drawn") or {},
         commands=tuple(map(_command, values.get("commands") or ())),
         status=status,
         result=result,

@@ -45,6 +45,8 @@ class Point:
     """{dimension: value} of the plan, the seed among them."""
     path: str = ""
     """Of its result.json, under the root; points of several places can share one."""
+    drawn: dict[str, float | None] = field(default_factory=dict)
+    """Videos and minutes that its dataset was found to have; empty before it is there."""
     commands: tuple[str, ...] = ()
     status: str = MISSING
     result: dict[str, Any] = field(default_factory=dict)

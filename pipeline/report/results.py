@@ -22,6 +22,7 @@ COLUMNS = (
     "sweep", "target", "protocol", "kind", "num_videos", "seed", "top1", "top1_low", "top1_high", "top5",
     "mean_class_accuracy", "num_test_videos", "num_undecodable", "chosen", "run", "dataset", "dataset_digest",
     "run_digest", "result_digest", "status", "point", "metric", "value", "value_low", "value_high", "map",
+    "drawn_videos", "drawn_minutes",
     *(axis for axis in AXES if axis not in ("target", "protocol", "num_videos", "seed")),
 )  # fmt: skip
 """Of results.csv. `metric` names the headline, whose value and interval follow; the axes are those of any sweep."""
@@ -65,6 +66,8 @@ def _row(plan: Plan, point: Point, root: str) -> dict[str, Any]:
         "value_low": low,
         "value_high": high,
         "map": metrics.get("map"),
+        "drawn_videos": point.drawn.get("videos"),
+        "drawn_minutes": point.drawn.get("minutes"),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pipeline.config import LabelReportConfig, SweepConfig
 from pipeline.sweeps import printed
+from pipeline.sweeps.joint import built_targets
 from pipeline.sweeps.plan import Layout, Plan, Stage
 from pipeline.sweeps.planner import Planner
 
@@ -44,10 +45,10 @@ def label_distribution(config: SweepConfig) -> Plan:
     ]
     datasets = tuple(dict.fromkeys(arm.config.dataset for arm in arms))
     name = config.name or config.kind
-    report = LabelReportConfig(root=config.root, datasets=datasets, targets=config.targets, name=name)
-    planner.add(
-        Stage(f"labels-{name}", "labels", "dataset_builder.label_report", report, tuple(arm.name for arm in arms))
-    )
+    targets = built_targets(config, config.targets)
+    report = LabelReportConfig(root=config.root, datasets=datasets, targets=targets, name=name)
+    needs = (*(arm.name for arm in arms), *planner.simulated(targets))
+    planner.add(Stage(f"labels-{name}", "labels", "dataset_builder.label_report", report, needs))
     layout = Layout(
         "Figure 3",
         "Videos per label",

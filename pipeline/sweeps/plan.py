@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-StageKind = Literal["platform", "target", "build", "dedup", "subset", "labels", "pretrain", "transfer"]
+from pipeline.config import TransferConfig
+
+StageKind = Literal["platform", "target", "build", "dedup", "subset", "labels", "pretrain", "transfer", "joint"]
 
 
 @dataclass(frozen=True)
@@ -34,13 +36,15 @@ class Stage:
 
 @dataclass(frozen=True)
 class Point:
-    """One measured number: a transfer, and what it stands for."""
+    """One measured number: a transfer, or two that are joined, and what it stands for."""
 
     id: str
     axes: dict[str, Any]
     """{dimension: value}, in the order in which a reader would name them; layouts speak of these."""
     stage: Stage
-    """Its transfer."""
+    """Its transfer; of a target made of two, what joins theirs."""
+    transfer: TransferConfig
+    """Settings of its transfer; of a target made of two, those of the first."""
     kind: Literal["pretrained", "baseline", "scratch"]
     dataset: str | None
     """Pretraining dataset; None without one."""

@@ -25,7 +25,9 @@ from pipeline.config import (
     SweepConfig,
     SweepSourceConfig,
     TargetConfig,
+    TransferConfig,
 )
+from pipeline.sweeps import joint
 from pipeline.sweeps.plan import Layout, Plan, Point, Stage
 
 SCRATCH = "scratch"
@@ -55,8 +57,9 @@ class Planner:
     def __init__(self, config: SweepConfig) -> None:
         if not config.targets:
             raise ConfigError("a sweep needs --targets: names of targets made by `tagreel target`")
+        joint.check(config)
         self.config = config
-        self.keep_out = config.keep_out or config.targets
+        self.keep_out = joint.built_targets(config, config.keep_out or config.targets)
         self._stages: dict[str, Stage] = {}
         self._points: dict[str, Point] = {}
         if config.platform.num_posts:
@@ -101,7 +104,6 @@ class Planner:
         built = self.add(
             Stage(f"build-{build.dataset}", "build", "dataset_builder.build", build, platform, files, largest)
         )
-        targets = tuple(f"target-{name}" for name in self.keep_out if f"target-{name}" in self._stages)
         clean = replace(
             self.config.dedup,
             root=self.config.root,
@@ -110,7 +112,8 @@ class Planner:
             execution=build.execution,
         )
         name = f"dedup-{build.dataset}"
-        return self.add(Stage(name, "dedup", "dedup.find", clean, (built.name, *targets), num_videos=largest))
+        needs = (built.name, *self.simulated(self.keep_out))
+        return self.add(Stage(name, "dedup", "dedup.find", clean, needs, num_videos=largest))
 
     def _build_config(self, source: SweepSourceConfig) -> BuildConfig:
         build = replace(self.config.build, root=self.config.root)
@@ -233,18 +236,18 @@ class Planner:
         """
         for target in self.config.targets if targets is None else targets:
             for protocol in self.config.protocols:
-                stage = self._transfer(start, target, protocol, arm, result, changes)
+                stage, transfer = self._measured(start, target, protocol, arm, result, changes)
                 dimensions = {
                     **start.axes,
-                    "model": stage.config.model.name,
-                    "clip_length": stage.config.clip.length,
+                    "model": transfer.model.name,
+                    "clip_length": transfer.clip.length,
                     "target": target,
                     "protocol": protocol,
                     **(axes or {}),
                     "seed": start.seed,
                 }
-                name = "-".join(filter(None, (part, stage.name.removeprefix("transfer-"))))
-                self._points[name] = Point(name, dimensions, stage, start.kind, start.dataset)
+                name = "-".join(filter(None, (part, stage.name.removeprefix(f"{stage.kind}-"))))
+                self._points[name] = Point(name, dimensions, stage, transfer, start.kind, start.dataset)
 
     def references(self, seed: int, *, scratch: bool = True, **changes: Any) -> None:
         """Points to compare with: from scratch, or the baselines that stand in its place on a target, and those beside it."""
@@ -256,6 +259,15 @@ class Planner:
             starts += [self.baseline(baseline, seed, model, clip) for baseline in (*instead, *beside)]
             for start in starts:
                 self.measure(start, (target,), **changes)
+
+    def _measured(self, start: Start, target: str, *how: Any) -> tuple[Stage, TransferConfig]:
+        """The last stage of a point, and its transfer's settings; of a target made of two, those of the first."""
+        made_of = joint.joint_target(self.config, target)
+        if made_of is None:
+            stage = self._transfer(start, target, *how)
+            return stage, stage.config
+        verb, noun = (self._transfer(start, name, *how) for name in (made_of.verb, made_of.noun))
+        return self.add(joint.joint_stage(target, verb, noun)), verb.config
 
     def _transfer(
         self, start: Start, target: str, protocol: str, arm: str, result: str, changes: dict[str, Any]
@@ -276,7 +288,7 @@ class Planner:
             **changes,
         }
         needs = [start.stage.name] if start.stage else []
-        needs += [name for name in (f"target-{target}",) if name in self._stages]
+        needs += self.simulated((target,))
         files = tuple(filter(None, (start.weights,)))
         name = "-".join(filter(None, ("transfer", start.run, target, protocol, result)))
         config = replace(self.config.transfer, **values)
@@ -296,12 +308,16 @@ class Planner:
     def _world(self, *names: str) -> str:
         return storage.join(self.config.root, "world", *names)
 
+    def simulated(self, targets: Iterable[str]) -> tuple[str, ...]:
+        """The stages that make these targets; none on your own posts, whose targets are there."""
+        return tuple(name for name in (f"target-{target}" for target in targets) if name in self._stages)
+
     def _simulate(self) -> None:
         """The simulated platform and its targets, as stages of their own."""
         execution = self.config.build.execution
         platform = replace(self.config.platform, root=self.config.root, execution=execution)
         self.add(Stage("platform", "platform", "pipeline.simulate", platform))
-        for target in dict.fromkeys((*self.config.targets, *self.keep_out)):
+        for target in joint.built_targets(self.config, (*self.config.targets, *self.keep_out)):
             tables = {split: self._world("targets", target, f"{split}.csv") for split in ("train", "test")}
             config = TargetConfig(
                 root=self.config.root,

@@ -27,10 +27,12 @@ def durations(config: SweepConfig) -> Plan:
             size = planner.arms(source)[0]
             for band in bands:
                 start = planner.pretrained(source, size, seed, duration=band)
-                planner.measure(start, part="videos", axes={"budget": "videos", "duration": band})
+                axes = {"budget": "videos", "minutes": None, "duration": band}
+                planner.measure(start, part="videos", axes=axes)
             for band in bands:
                 start = _same_time(planner, source, size, seed, band)
-                planner.measure(start, part="minutes", axes={"budget": "minutes", "duration": band})
+                axes = {"budget": "minutes", "minutes": config.minutes, "duration": band}
+                planner.measure(start, part="minutes", axes=axes)
     layout = Layout(
         "Table 3",
         "Short and long videos under a budget of videos (F1) and of time (F2)",

@@ -1,17 +1,23 @@
 """Actions from a verb and a noun model: places among products, by hand; parts, and what does not fit."""
 
+import shutil
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from finetune import joint
-from finetune.joint import JointConfig
-from pipeline import artifacts, storage
+from finetune import actions, joint
+from finetune.metrics import average_precisions, top_k_correct
+from pipeline import artifacts, storage, sweeps
+from pipeline import config as configs
 from pipeline.artifacts import TransferFiles
-from pipeline.config import ConfigError
+from pipeline.config import ConfigError, JointConfig
+from pipeline.launch import graph
+from pipeline.launch.states import is_finished
 
 VERBS, NOUNS = ["take", "put", "put down"], ["pan", "cup of tea"]
 ACTIONS = ["take pan", "put down cup of tea", "put pan"]
@@ -42,42 +48,81 @@ def results(tmp_path):
         manifest = pa.table({"video_id": list(group_of), "group": list(group_of.values())})
         folder = artifacts.target_files(str(tmp_path), "epic-verb", part).manifest
         storage.write_parquet(f"{folder}/part-00000.parquet", manifest)
-    actions = {"labels": [{"name": name} for name in ACTIONS]}
-    storage.write_json(artifacts.target_files(str(tmp_path), "epic-action", "test").marker, actions)
+    target = {"labels": [{"name": name} for name in ACTIONS], "digest": "actions"}
+    storage.write_json(artifacts.target_files(str(tmp_path), "epic-action", "test").marker, target)
     return JointConfig(root=str(tmp_path), verb=f"{tmp_path}/verb", noun=f"{tmp_path}/noun/result.json")
 
 
 def test_every_verb_with_every_noun(results, tmp_path):
     found = joint.joint(JointConfig(**{**vars(results), "to": f"{tmp_path}/joint.json"}))
-    metrics = found["metrics"]
-    assert found["candidates"]["number"] == 6
-    assert metrics["all"]["action"]["top1"] == pytest.approx(1 / 3)
-    assert metrics["all"]["action"]["top5"] == pytest.approx(2 / 3)  # the third is sixth
-    assert metrics["all"]["verb"]["top1"] == pytest.approx(1 / 3)
-    assert metrics["all"]["noun"]["top1"] == pytest.approx(2 / 3)
-    assert (metrics["seen"]["num_segments"], metrics["unseen"]["num_segments"]) == (2, 1)
-    assert (metrics["seen"]["action"]["top1"], metrics["unseen"]["action"]["top5"]) == (0.5, 0.0)
+    parts = found["parts"]
+    assert found["num_candidates"] == 6
+    assert parts["all"]["action"]["top1"] == pytest.approx(1 / 3)
+    assert parts["all"]["action"]["top5"] == pytest.approx(2 / 3)  # the third is sixth
+    assert parts["all"]["verb"]["top1"] == pytest.approx(1 / 3)
+    assert parts["all"]["noun"]["top1"] == pytest.approx(2 / 3)
+    assert (parts["seen"]["num_segments"], parts["unseen"]["num_segments"]) == (2, 1)
+    assert (parts["seen"]["action"]["top1"], parts["unseen"]["action"]["top5"]) == (0.5, 0.0)
     assert found["counts"] == {"segments": 5, "scored": 3, "dropped": {"decode_error": 1, "in_one_result_only": 1}}
     assert storage.read_json(f"{tmp_path}/joint.json") == found
+
+
+def test_the_result_reads_as_that_of_a_transfer_to_actions(results):
+    """All segments score alike: the average precision of an action is its share; classes are the actions that there are."""
+    found = joint.joint(results)
+    metrics = found["metrics"]
+    assert metrics["headline"] == {"name": "top1", "value": metrics["top1"], "interval": metrics["top1_interval"]}
+    assert (metrics["num_videos"], metrics["num_undecodable"]) == (3, 2)
+    assert metrics["map"] == pytest.approx(1 / 3)
+    assert metrics["mean_class_accuracy"] == pytest.approx(1 / 3)
+    per_class = {name: (own["accuracy"], own["num_videos"]) for name, own in metrics["per_class"].items()}
+    assert per_class == {"take pan": (1.0, 1), "put pan": (0.0, 1), "put down cup of tea": (0.0, 1)}
+    assert found["input_digests"] == {"verb": "verb", "noun": "noun"}
+    sealed = {key: value for key, value in found.items() if key != "digest"}
+    assert found["digest"] == configs.digest(sealed)
 
 
 def test_the_actions_of_a_target_compete_alone(results):
     found = joint.joint(JointConfig(**{**vars(results), "target": "epic-action", "candidates": "target"}))
     # "put pan" is second and "put down cup of tea" third of three
-    assert found["candidates"]["number"] == 3
-    assert found["metrics"]["all"]["action"]["top5"] == 1.0
-    assert found["metrics"]["all"]["action"]["top1"] == pytest.approx(1 / 3)
+    assert found["num_candidates"] == 3
+    assert found["metrics"]["top5"] == 1.0
+    assert found["metrics"]["top1"] == pytest.approx(1 / 3)
+    assert found["input_digests"] == {"verb": "verb", "noun": "noun", "target": "actions"}
 
 
-def test_ranks_by_hand():
+def place(scores: np.ndarray, labels: np.ndarray) -> int:
+    """The first segment's, from 1; 6 beyond the first five."""
+    return next((k for k in range(1, 6) if top_k_correct(scores[:1], labels[:1], k)[0]), 6)
+
+
+def test_places_by_hand():
     verbs, nouns = np.array([[0.5, 0.3, 0.2]]), np.array([[0.6, 0.4]])
-    pairs = np.array([[v, n] for v in range(3) for n in range(2)])
+    pairs = actions.all_pairs(3, 2)
 
-    def rank(verb: int, noun: int, among: np.ndarray = pairs) -> int:
-        return int(joint.action_ranks(verbs, nouns, np.array([verb]), np.array([noun]), among)[0])
+    def found(verb: int, noun: int, among: np.ndarray = pairs) -> int:
+        return place(*actions.action_scores(verbs, nouns, np.array([verb]), np.array([noun]), among)[:2])
 
-    assert [rank(v, n) for v in range(3) for n in range(2)] == [1, 2, 3, 5, 5, 6]  # 0.12 twice: both count as fifth
-    assert rank(1, 0, np.array([[0, 0], [1, 1]])) == 3  # not a candidate
+    assert [found(v, n) for v in range(3) for n in range(2)] == [1, 2, 3, 5, 5, 6]  # 0.12 twice: both count as fifth
+    assert found(1, 0, np.array([[0, 0], [1, 1]])) == 6  # not a candidate
+
+
+@settings(deadline=None, max_examples=50)
+@given(seed=st.integers(0, 99), num_verbs=st.integers(2, 5), num_nouns=st.integers(1, 4))
+def test_five_others_tell_what_all_would(seed, num_verbs, num_nouns):
+    """Against the plain matrix of every product: same places, and same average precisions of the actions that there are."""
+    rng = np.random.default_rng(seed)
+    verbs, nouns = (np.round(rng.random((12, n)), 1) for n in (num_verbs, num_nouns))  # with ties
+    verb_ids, noun_ids = rng.integers(0, num_verbs, 12), rng.integers(0, num_nouns, 12)
+    plain = (verbs[:, :, None] * nouns[:, None, :]).reshape(12, -1)
+    ids = verb_ids * num_nouns + noun_ids
+    scores, labels, own = actions.action_scores(
+        verbs, nouns, verb_ids, noun_ids, actions.all_pairs(num_verbs, num_nouns)
+    )
+    for k in (1, 2, 5):
+        assert top_k_correct(scores, labels, k).tolist() == top_k_correct(plain, ids, k).tolist()
+    columns = own[:, 0] * num_nouns + own[:, 1]
+    assert average_precisions(scores, labels)[: len(own)] == pytest.approx(average_precisions(plain, ids)[columns])
 
 
 probabilities = st.integers(1, 5).flatmap(
@@ -85,25 +130,26 @@ probabilities = st.integers(1, 5).flatmap(
 )
 
 
+@settings(deadline=None)
 @given(verbs=probabilities, seed=st.integers(0, 9))
 def test_an_action_is_first_exactly_when_its_verb_and_noun_are(verbs, seed):
     rng = np.random.default_rng(seed)
     nouns = rng.random((len(verbs), 4)) + 0.1
     verbs = verbs + np.linspace(0.1, 0.2, verbs.shape[1])
     ids = rng.integers(0, verbs.shape[1], len(verbs)), rng.integers(0, 4, len(verbs))
-    pairs = np.array([[v, n] for v in range(verbs.shape[1]) for n in range(4)])
-    first = joint.action_ranks(verbs, nouns, *ids, pairs) == 1
-    both = [joint.top_k_correct(scores, label_ids, 1) for scores, label_ids in zip((verbs, nouns), ids, strict=True)]
+    scores, labels, _ = actions.action_scores(verbs, nouns, *ids, actions.all_pairs(verbs.shape[1], 4))
+    first = top_k_correct(scores, labels, 1)
+    both = [top_k_correct(scores, label_ids, 1) for scores, label_ids in zip((verbs, nouns), ids, strict=True)]
     assert first.tolist() == (both[0] & both[1]).tolist()
 
 
 def test_names_are_taken_apart_whatever_stands_between():
     for name in ("put down pan", "put down: pan", "put down_pan"):
-        assert joint.split_action(name, VERBS, NOUNS) == (2, 0)
-    assert joint.split_action("put cup of tea", VERBS, NOUNS) == (1, 1)
-    assert joint.split_action("putpan", VERBS, NOUNS) is None
-    assert joint.split_action("wash pan", VERBS, NOUNS) is None
-    assert joint.split_action("put a b", ["put", "put a"], ["b", "a b"]) is None  # two ways
+        assert actions.split_action(name, VERBS, NOUNS) == (2, 0)
+    assert actions.split_action("put cup of tea", VERBS, NOUNS) == (1, 1)
+    assert actions.split_action("putpan", VERBS, NOUNS) is None
+    assert actions.split_action("wash pan", VERBS, NOUNS) is None
+    assert actions.split_action("put a b", ["put", "put a"], ["b", "a b"]) is None  # two ways
 
 
 def test_what_does_not_fit_is_named(results, tmp_path):
@@ -136,3 +182,20 @@ def test_results_without_one_label_and_scores_a_segment_are_refused(results):
     storage.remove(files.predictions)
     with pytest.raises(ConfigError, match="few_shot keeps no predictions"):
         joint.joint(results)
+
+
+def test_as_a_stage_of_a_sweep_it_is_finished_until_a_result_changes(results, tmp_path):
+    config = replace(sweeps.scaled("epic", "tiny"), root=str(tmp_path / "root"), views=("plain",))
+    plan = sweeps.plan(config)
+    point = next(point for point in plan.points if point.stage.kind == "joint")
+    for played, name in zip((results.verb, f"{tmp_path}/noun"), point.stage.needs, strict=True):
+        folder = artifacts.transfer_files(plan.stage(name).config).folder
+        shutil.copytree(played, folder)
+    assert not is_finished(point.stage, plan)
+    joint.joint(point.stage.config)
+    assert is_finished(point.stage, plan)
+    written = storage.read_json(graph.marker(point.stage))
+    assert written["metrics"]["top1"] == pytest.approx(1 / 3)
+    noun = artifacts.transfer_files(plan.stage(point.stage.needs[1]).config).marker
+    storage.write_json(noun, storage.read_json(noun) | {"digest": "another"})
+    assert not is_finished(point.stage, plan)

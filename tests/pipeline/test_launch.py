@@ -2,8 +2,8 @@
 
 import pytest
 
+from pipeline import artifacts, launch, presets, storage, sweeps
 from pipeline import config as configs
-from pipeline import launch, presets, storage, sweeps
 from pipeline.config import SweepConfig
 
 
@@ -68,6 +68,15 @@ def test_the_plan_names_every_point_its_axes_and_its_result(sweep):
     assert plan["layout"]["x"] == "num_videos"
     assert plan["notes"] == ["n"]
     assert [stage["name"] for stage in plan["stages"]] == [step.name for step in launch.commands(sweep)]
+
+
+def test_the_plan_says_what_was_drawn_once_it_is(sweep):
+    made = artifacts.dataset_files(sweep.root, "platform-20-s1").marker
+    storage.write_json(made, {"num_videos": 17, "minutes": 3.5})
+    points = storage.read_json(storage.join(launch.write_plan(sweep), "plan.json"))["points"]
+    drawn = {point["dataset"]: point["drawn"] for point in points}
+    assert drawn.pop("platform-20-s1") == {"videos": 17, "minutes": 3.5}
+    assert drawn == {None: None, "platform-10-s0": None, "platform-10-s1": None, "platform-20-s0": None}
 
 
 def test_dry_run_prints_the_commands_and_runs_nothing(sweep, capsys):

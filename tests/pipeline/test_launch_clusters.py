@@ -1,20 +1,25 @@
 """Scripts for Slurm and Ray: they are shell, they depend on the right jobs, and they run (Slurm's and Ray's commands played)."""
 
+import json
 import os
 import re
 import shlex
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
 from pipeline import launch, presets, sweeps
 from pipeline.config import BuildConfig, ClusterConfig, ConfigError
-from pipeline.launch import ray_jobs, slurm
+from pipeline.launch import graph, ray_jobs, slurm
 from pipeline.launch.graph import sweep_folder
-from pipeline.launch.logged import attempts, log_path
-from pipeline.launch.states import states
+from pipeline.launch.logged import BEGINS, ENDS, attempts, log_path
+from pipeline.launch.states import StageState, states, table
 from tests.pipeline.sweep_stages import ORDER, Played, make
 
 JOBS = {name: f"{1000 + number}" for number, name in enumerate(ORDER, start=1)}
@@ -187,7 +192,110 @@ def test_ray_jobs_that_need_a_failed_one_are_skipped(cluster):
     assert found[ORDER[4]] == "failed"
 
 
+def test_the_log_says_where_to_ask_for_a_ray_job(cluster):
+    played, shell = cluster
+    shell(write(played, "ray", address="http://head:8265/") / "submit.sh")
+    (asked,) = [line for line in lines(played.folder / "calls") if "subset" in line and line.startswith("ray ")]
+    submitted = re.search(r"--submission-id (\S+)", asked)[1]
+    begins = Path(log_path(sweep_folder(played.config), ORDER[4])).read_text().splitlines()[0]
+    assert begins.endswith(f", ray http://head:8265/api/jobs/{submitted}")
+
+
 # -------------------------------------------------------------------------------------------------------- both
+
+
+def begin(played: Played, name: str, what: str, number: str) -> None:
+    path = Path(log_path(sweep_folder(played.config), name))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.write(BEGINS.format(name=name, host="node-7", what=what, number=number) + "\n")
+
+
+def row_of(played: Played, name: str) -> StageState:
+    return next(row for row in states(played.plan, sweep_folder(played.config)) if row.stage.name == name)
+
+
+@pytest.mark.parametrize(
+    ("squeue", "state", "is_sure"),
+    [
+        ("echo RUNNING", "running", True),
+        ("echo PENDING", "running", True),  # queued again after its node was lost
+        ("exit 0", "failed", True),
+        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", "failed", True),
+        ("echo 'Unable to contact slurm controller' >&2; exit 1", "running", False),
+        (None, "running", False),
+    ],
+)
+def test_a_job_that_slurm_has_lost_is_not_running(tmp_path, monkeypatch, squeue, state, is_sure):
+    played = make(tmp_path)
+    begin(played, "build-platform", "job", "1001")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    if squeue:
+        (tmp_path / "squeue").write_text(f'#!/bin/bash\n[[ "$*" == *--jobs=1001* ]] || exit 3\n{squeue}\n')
+        (tmp_path / "squeue").chmod(0o755)
+    row = row_of(played, "build-platform")
+    assert (row.state, row.attempts.is_sure) == (state, is_sure)
+    hint = "job 1001 on node-7, if it is still there; its log has been quiet for 00:"
+    assert (hint in table([row], "")) == (not is_sure)
+
+
+def test_an_attempt_that_was_lost_is_over_once_another_has_ended(tmp_path, monkeypatch):
+    """Also where nobody can be asked for the lost one's job."""
+    played = make(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for status, state in ((75, "ready"), (3, "failed")):
+        begin(played, "build-platform", "job", "1001")
+        begin(played, "build-platform", "job", "1002")
+        with open(log_path(sweep_folder(played.config), "build-platform"), "a") as file:
+            file.write(ENDS.format(name="build-platform", status=status) + "\n")
+        assert row_of(played, "build-platform").state == state
+
+
+def test_what_is_whole_is_done_though_its_log_was_cut_short(tmp_path, monkeypatch):
+    played = make(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    begin(played, "build-platform", "job", "1001")
+    marker = Path(graph.marker(played.plan.stage("build-platform")))
+    marker.parent.mkdir(parents=True)
+    marker.write_text((tmp_path / "made" / "build-platform").read_text())
+    assert row_of(played, "build-platform").state == "done"
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "state", "is_sure"),
+    [
+        (200, {"status": "RUNNING"}, "running", True),
+        (200, {"status": "FAILED"}, "failed", True),
+        (404, {}, "failed", True),
+        (500, {}, "running", False),
+        (200, ["another service"], "running", False),
+    ],
+)
+def test_a_job_that_ray_has_lost_is_not_running(tmp_path, status, content, state, is_sure):
+    played = make(tmp_path)
+    with dashboard(status, content) as address:
+        begin(played, "build-platform", "ray", f"{address}/api/jobs/build-platform-1-1")
+        row = row_of(played, "build-platform")
+        assert (row.state, row.attempts.is_sure) == (state, is_sure)
+
+
+@contextmanager
+def dashboard(status: int, content: object) -> Iterator[str]:
+    """A server that gives one answer; its address."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/api/jobs/build-platform-1-1" else 418)
+            self.end_headers()
+            self.wfile.write(json.dumps(content).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 @pytest.mark.parametrize("root", ["relative", "s3://bucket/root"])

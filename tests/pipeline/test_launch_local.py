@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import artifacts, cli, launch, storage
+from pipeline import artifacts, cli, launch, storage, sweeps
 from pipeline.config import LabelReportConfig
 from pipeline.launch import graph, local, logged, states
 from pipeline.launch.entry import show_states
@@ -110,6 +110,18 @@ def test_bad_input_is_not_tried_again(played):
     assert played.calls["transfer-scratch-r2plus1d_10-8f-s0-verb-fc_only"] == 1  # needs no data
 
 
+def test_a_report_on_labels_is_made_once_what_it_reads_is_there_and_again_when_that_changes(tmp_path):
+    plan = sweeps.plan(replace(sweeps.scaled("label_distribution", "tiny"), root=str(tmp_path)))
+    stage = plan.stages[-1]
+    for name in stage.needs:
+        storage.write_json(graph.marker(plan.stage(name)), {})
+    assert not states.is_finished(stage, plan)
+    storage.write_json(graph.marker(stage), {})
+    assert states.is_finished(stage, plan)
+    os.utime(graph.marker(plan.stage(stage.needs[0])), (time.time() + 60,) * 2)
+    assert not states.is_finished(stage, plan)
+
+
 @pytest.mark.parametrize("status", [cli.EXIT_INTERRUPTED, 130])
 def test_a_stage_that_was_told_to_stop_stops_the_sweep(played, status):
     played.fail(PRETRAIN, times=1, status=status)
@@ -141,10 +153,32 @@ def begin(played: Played, name: str, pid: int, status: int | None = None) -> Non
         file.write(text + (logged.ENDS.format(name=name, status=status) + "\n" if status is not None else ""))
 
 
-def test_states_tell_running_from_killed_and_ready_from_waiting(played, capsys):
+def end(process: subprocess.Popen) -> None:
+    if process.poll() is None:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def making():
+    """Starts a process that looks like a stage's."""
+    started = []
+
+    def start(name: str) -> subprocess.Popen:
+        words = [sys.executable, "-c", "print(flush=True); import time; time.sleep(60)", f"{name}.json"]
+        started.append(subprocess.Popen(words, stdout=subprocess.PIPE))
+        started[-1].stdout.readline()  # it has its words
+        return started[-1]
+
+    yield start
+    for process in started:
+        end(process)
+
+
+def test_states_tell_running_from_killed_and_ready_from_waiting(played, making, capsys):
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
-    begin(played, "build-platform", os.getpid())
+    begin(played, "build-platform", making("build-platform").pid)
     begin(played, ORDER[2], gone.pid)
     assert played.states == {
         **dict.fromkeys(ORDER, "waiting"),
@@ -159,6 +193,22 @@ def test_states_tell_running_from_killed_and_ready_from_waiting(played, capsys):
     assert played.calls == Counter()
 
 
+def test_a_process_that_has_the_number_of_a_lost_one_is_not_taken_for_it(played):
+    begin(played, "build-platform", os.getpid())
+    assert played.states["build-platform"] == "failed"
+
+
+def test_a_sweep_waits_for_what_a_killed_one_has_left_behind(played, making, monkeypatch, capsys):
+    left = making(PRETRAIN)
+    begin(played, PRETRAIN, left.pid)
+    waited = []
+    monkeypatch.setattr(local.time, "sleep", lambda s: waited.append(played.calls[PRETRAIN]) or end(left))
+    local.realise(played.config)
+    assert waited == [0]  # not started beside it
+    assert played.calls == Counter(ORDER)
+    assert f"'{PRETRAIN}' is being made already, by process {left.pid} on " in capsys.readouterr().out
+
+
 def test_a_log_keeps_what_a_progress_bar_left(tmp_path):
     step = launch.Command(
         "s", ("/bin/sh", "-c", r"printf '1 of 2\r2 of 2\nlast'; exit 5"), LabelReportConfig(), str(tmp_path / "s.json")
@@ -166,4 +216,4 @@ def test_a_log_keeps_what_a_progress_bar_left(tmp_path):
     assert logged.run_logged(step, str(tmp_path / "logs" / "s.log")) == 5
     lines = (tmp_path / "logs" / "s.log").read_text().splitlines()
     assert lines[1:] == ["2 of 2", "last", "==> s ended with status 5"]
-    assert logged.attempts(str(tmp_path / "logs" / "s.log")) == logged.Attempts(1, 1, 5, False)
+    assert logged.attempts(str(tmp_path / "logs" / "s.log")) == logged.Attempts(1, 1, 5)

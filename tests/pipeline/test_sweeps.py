@@ -7,7 +7,8 @@ import pytest
 
 from pipeline import config as configs
 from pipeline import presets, recipes, sweeps
-from pipeline.config import BaselineConfig, ConfigError, SweepConfig, SweepSourceConfig
+from pipeline.config import BaselineConfig, ConfigError, JointTargetConfig, SweepConfig, SweepSourceConfig
+from pipeline.launch import graph
 from pipeline.sweeps import scales
 
 M = 1_000_000
@@ -42,8 +43,9 @@ def test_figure_1_ab_random_subsets_on_two_targets_against_their_own_baselines()
             assert {p.num_videos for p in points if p.kind == "pretrained"} == SIZES
             assert {p.axes["sampling"] for p in points if p.kind == "pretrained"} == {"random"}
             assert [p.axes["pretraining"] for p in points if p.kind != "pretrained"] == [reference]
-    # One source and clean-up, 6 subsets, 6 runs and the one on Kinetics; 2 targets × 2 protocols × (6 + 1) transfers.
-    assert kinds(plan) == {"build": 1, "dedup": 1, "subset": 6, "pretrain": 7, "transfer": 28}
+    # One source and clean-up, 6 subsets, 6 runs and the one on Kinetics; 2 protocols × (6 + 1) transfers to Kinetics, and to
+    # verbs and to nouns, which are joined.
+    assert kinds(plan) == {"build": 1, "dedup": 1, "subset": 6, "pretrain": 7, "transfer": 42, "joint": 14}
     assert {(p.axes["model"], p.axes["clip_length"]) for p in plan.points} == {("r2plus1d_34", 8)}
 
 
@@ -92,6 +94,11 @@ def test_figure_3_is_a_report_on_the_datasets_of_figure_2():
     assert report.kind == "labels"
     assert set(report.needs) == arms
     assert {f"subset-{name}" for name in report.config.datasets} == arms
+
+
+def test_figure_3_waits_for_the_targets_that_it_reads():
+    plan = sweeps.plan(sweeps.scaled("label_distribution", "tiny"))
+    assert {"target-verb", "target-noun", "target-verb_noun"} < set(plan.stages[-1].needs)
 
 
 def test_figure_4_as_many_videos_of_fewer_labels():
@@ -179,7 +186,7 @@ def test_tables_5_to_7_depths_34_and_152_in_each_view(kind, targets, views, base
     assert {(p.axes["model"], p.axes["view"]) for p in others} == {("r2plus1d_34", "plain")}
     assert kinds(plan)["pretrain"] == 2 + baselines
     for point in plan.points:
-        transfer = point.stage.config
+        transfer = point.transfer
         assert (transfer.test_crop_px, transfer.batch_per_gpu, transfer.batch) == (128, 6, 64 * 6)
         assert transfer.clip.short_edge == (point.axes["view"] != "plain")
         assert (transfer.clip_choice == "salient") == (point.axes["view"] == "salient")
@@ -199,19 +206,45 @@ def test_the_papers_values_belong_to_points(kind):
     ("kind", "target", "schedules"),
     [
         ("data_size", "kinetics", {(58, 16, (16, 16))}),  # Table 8
-        ("data_size", "epic_action", {(27, 0, (9, 9, 9))}),  # Table 14
+        ("data_size", "epic_verb", {(27, 0, (9, 9, 9))}),  # Table 14
+        ("data_size", "epic_noun", {(27, 0, (9, 9, 9))}),
         ("something", "something", {(16, 0, (6, 6)), (16, 0, (12,))}),  # Table 17: depth 34, depth 152
     ],
 )
 def test_fine_tuning_is_that_of_tables_8_to_17(kind, target, schedules):
-    transfers = [p.stage.config for p in of(paper(kind), target=target)]
+    transfers = [
+        stage.config for stage in paper(kind).stages if stage.kind == "transfer" and stage.config.target == target
+    ]
     assert {(t.passes, t.warmup_passes, t.decay_passes) for t in transfers} == schedules
 
 
 def test_rates_of_a_table_are_a_grid_by_target_and_network():
     """Table 15, EPIC-Kitchens: verbs 0.000025 and nouns 0.0001 a GPU at depth 101; 64 GPUs."""
-    (point,) = [p for p in of(paper("capacity"), target="epic_action", model="r2plus1d_101") if p.kind == "pretrained"]
-    assert point.stage.config.learning_rates == pytest.approx((64 * 0.000025, 64 * 0.0001))
+    plan = paper("capacity")
+    (point,) = [p for p in of(plan, target="epic_action", model="r2plus1d_101") if p.kind == "pretrained"]
+    verb, noun = (plan.stage(name).config for name in point.stage.needs)
+    assert (verb.target, noun.target) == ("epic_verb", "epic_noun")
+    assert verb.learning_rates == pytest.approx((64 * 0.000025,))
+    assert noun.learning_rates == pytest.approx((64 * 0.0001,))
+
+
+def test_table_6_joins_the_models_of_its_verbs_and_nouns():
+    """No network is trained for actions: those of the other two rows serve."""
+    plan = paper("epic")
+    assert kinds(plan)["transfer"] == 2 * kinds(plan)["joint"] == len(plan.points) * 2 // 3
+    for action in of(plan, target="epic_action"):
+        same = {key: value for key, value in action.axes.items() if key != "target"}
+        parts = [next(p for p in of(plan, **same, target=target)) for target in ("epic_verb", "epic_noun")]
+        assert action.stage.needs == tuple(p.stage.name for p in parts)
+        folders = [graph.marker(p.stage).rpartition("/")[0] for p in parts]
+        assert [action.stage.config.verb, action.stage.config.noun] == folders
+        assert graph.marker(action.stage) == folders[0].replace("epic_verb", "epic_action") + "/result.json"
+
+
+def test_figure_2_has_actions_as_a_target_of_their_own():
+    """By fc-only a regression a target is fitted to the same features."""
+    plan = paper("label_kinds")
+    assert {p.stage.kind for p in of(plan, target="epic_action")} == {"transfer"}
 
 
 # ---------------------------------------------------------------------------------------------------------- all
@@ -229,6 +262,7 @@ def test_every_sweep_at_every_scale_is_in_order_and_keeps_all_its_targets_out(ki
     cleaned = [stage.config for stage in plan.stages if stage.kind == "dedup"]
     assert cleaned
     assert {c.targets for c in cleaned} == {config.keep_out or config.targets}
+    assert not {c.name for c in config.joint} & {target for c in cleaned for target in c.targets}
     assert len({p.id for p in plan.points}) == len(plan.points)
     names = {plan.layout.x, *plan.layout.series, *plan.layout.panels}
     assert all(names <= set(p.axes) for p in plan.points)
@@ -243,7 +277,7 @@ def test_seeds_are_a_dimension_and_share_the_source(kind):
         assert kinds(three)[stage] == count * (1 if stage in ("build", "dedup") else 3)
     assert len(three.points) == 3 * len(one.points)
     for point in three.points:
-        assert point.stage.config.seed == point.axes["seed"]
+        assert point.transfer.seed == point.axes["seed"]
         for stage in three.behind(point):
             if stage.kind == "pretrain":
                 assert stage.config.recipe.seed == point.axes["seed"]
@@ -291,6 +325,27 @@ def test_weights_of_a_file_are_a_baseline_without_a_run():
 def test_what_cannot_be_planned_is_refused_by_name(changes, message):
     with pytest.raises(ConfigError, match=message):
         sweeps.plan(replace(sweeps.scaled("label_kinds", "paper"), **changes))
+
+
+@pytest.mark.parametrize(
+    ("joint", "repeats", "message"),
+    [
+        (JointTargetConfig("epic_action", "epic_verb"), 1, "needs a name and two targets that are built"),
+        (JointTargetConfig("epic_action", "epic_action", "epic_noun"), 1, "two targets that are built"),
+        (JointTargetConfig("epic_action", "epic_verb", "epic_noun"), 3, r"transfer\.repeats must be 1, not 3"),
+    ],
+)
+def test_a_target_that_cannot_be_made_of_two_is_refused(joint, repeats, message):
+    transfer = replace(scales.paper("epic").transfer, repeats=repeats)
+    with pytest.raises(ConfigError, match=message):
+        paper("epic", joint=(joint,), transfer=transfer)
+
+
+def test_what_a_joint_target_is_made_of_is_kept_out_and_simulated():
+    plan = sweeps.plan(replace(sweeps.scaled("epic", "tiny"), targets=("verb_noun",), keep_out=()))
+    (clean,) = [stage.config for stage in plan.stages if stage.kind == "dedup"]
+    assert clean.targets == ("verb", "noun")
+    assert [stage.name for stage in plan.stages if stage.kind == "target"] == ["target-verb", "target-noun"]
 
 
 def test_frames_need_a_network_that_has_a_flat_counterpart():
