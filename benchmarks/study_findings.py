@@ -1,7 +1,7 @@
 """What the study found (docs/study.md): the raw results of its sweeps in one CSV, and the tables that are made of it.
 
-`python -m benchmarks.study_findings collect --root tagreel-study` writes docs/study-results.csv and results/study.json;
-`python -m benchmarks.study_findings` prints the tables of docs/study.md from the CSV alone.
+`python -m benchmarks.study_findings --collect tagreel-study` writes docs/study-results.csv, results/study.json and the tables of
+docs/study.md; without an option the tables are made anew from the CSV alone.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ from pipeline.report.points import Plan, Point
 from pipeline.report.results import COLUMNS, result_rows
 from pipeline.sweeps.study import SWEEPS, study
 
-RESULTS = Path(__file__).parents[1] / "docs" / "study-results.csv"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "study.md"
+RESULTS = DOCUMENT.with_name("study-results.csv")
 COPIES = ("top1_copied", "num_copied", "top1_others")
 """Accuracy on test videos of which the pretraining set holds a copy, their number, and accuracy on the others."""
 
@@ -299,19 +301,27 @@ TABLES: dict[str, Callable[[Rows], str]] = {
 }  # fmt: skip
 
 
+def filled(document: str, rows: Rows) -> str:
+    """The document with each of its tables, `<!-- table NAME -->` to `<!-- end -->`, made anew from the results."""
+
+    def made(match: re.Match) -> str:
+        return f"<!-- table {match[1]} -->\n{TABLES[match[1]](rows)}\n<!-- end -->"
+
+    return re.sub(r"<!-- table (\w+) -->\n.*?<!-- end -->", made, document, flags=re.DOTALL)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", choices=("show", "collect"), default="show")
-    parser.add_argument("--root", default="tagreel-study", help="folder of the study's artefacts")
+    parser.add_argument("--collect", metavar="ROOT", help="first read the results anew from the study's artefacts")
     chosen = parser.parse_args(argv)
-    if chosen.what == "collect":
-        write_csv(collect(chosen.root), RESULTS)
+    if chosen.collect:
+        write_csv(collect(chosen.collect), RESULTS)
     rows = read_csv()
-    tables = {name: make(rows) for name, make in TABLES.items() if of(rows, sweep=name)}
-    print("\n\n".join(f"### {name}\n\n{made}" for name, made in tables.items()))
-    if chosen.what == "collect":
-        counts = {name: len(of(rows, sweep=name)) for name in TABLES}
-        print(write("study", {"points": counts, "tables": tables}, "torch", "torchvision"))
+    DOCUMENT.write_text(filled(DOCUMENT.read_text(), rows))
+    points = {name: len(of(rows, sweep=name)) for name in TABLES}
+    if chosen.collect:
+        write("study", {"points": points, "tables": {name: make(rows) for name, make in TABLES.items()}}, "torch")
+    print(f"{DOCUMENT.name}: tables of {sum(points.values())} results {points}")
 
 
 if __name__ == "__main__":

@@ -21,6 +21,8 @@ class PlatformConfig:
     """Training videos of each of the target's 12 verbs."""
     test_videos_per_class: int = 40
     """Test videos of each of the target's 12 verbs."""
+    short_side_px: tuple[int, int] = (96, 144)
+    """Short side of a video, in pixels: lowest and highest."""
     zipf_exponent: float = 0.5
     """The label of rank r is drawn with probability proportional to r ** -zipf_exponent."""
     wrong_label_rate: float = 0.2

@@ -56,7 +56,7 @@ def scaled(kind: str, scale: str) -> SweepConfig:
 
 def kinds(scale: str) -> tuple[str, ...]:
     """The sweeps that a scale has."""
-    return tuple(study.SWEEPS if scale == "study" else SWEEPS)
+    return tuple(study.SWEEPS if scale.startswith("study") else SWEEPS)
 
 
 def listing() -> str:

@@ -24,6 +24,7 @@ from pipeline.config import (
 )
 from pipeline.sweeps.printed import IG, IMAGENET, IMAGES, SPORTS
 from pipeline.sweeps.study import study
+from pipeline.sweeps.study_gpu import study_gpu
 from pipeline.transfer_recipes import GPUS, ROWS, Row
 
 KEEP_OUT = ("kinetics", "epic_verb", "epic_noun", "something")
@@ -293,4 +294,4 @@ _TINY: dict[str, Callable[[SweepConfig], dict[str, object]]] = {
     "label_noise": lambda _: {"label_noise": (0.0, 0.5), "protocols": ("fc_only",)},
     "near_duplicates": _tiny_duplicates,
 }
-SCALES: dict[str, Callable[[str], SweepConfig]] = {"paper": paper, "tiny": tiny, "study": study}
+SCALES: dict[str, Callable[[str], SweepConfig]] = {"paper": paper, "tiny": tiny, "study": study, "study_gpu": study_gpu}
