@@ -27,6 +27,8 @@ class PlatformConfig:
     """The label of rank r is drawn with probability proportional to r ** -zipf_exponent."""
     wrong_label_rate: float = 0.2
     """Share of labelled posts whose label is not what the video shows."""
+    word_tag_rate: float = 0.0
+    """Share of labelled posts that also name verb and noun by tags of their own: what sources of verbs and of nouns find."""
     duplicate_rate: float = 0.01
     """Share of videos that contain a video of the target."""
     long_rate: float = 0.015

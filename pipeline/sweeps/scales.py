@@ -219,7 +219,7 @@ def tiny(kind: str, root: str = "") -> SweepConfig:
         kind=kind,
         name="",
         sizes=(256,),
-        platform=PlatformConfig(num_posts=1200, test_videos_per_class=10),
+        platform=PlatformConfig(num_posts=1200, test_videos_per_class=10, word_tag_rate=1.0),
         pretrain=replace(demo.pretrain, recipe=recipe),
         transfer=replace(demo.transfer, passes=12, warmup_passes=2, decay_passes=(5, 3)),
     )

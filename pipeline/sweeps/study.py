@@ -18,6 +18,7 @@ USUAL = PlatformConfig(num_posts=1_500, train_videos_per_class=8, test_videos_pe
 LARGE = replace(USUAL, num_posts=5_600)
 TAILED = replace(USUAL, num_posts=3_000, zipf_exponent=1.0)
 TIMED = replace(USUAL, num_posts=700, long_rate=0.4, long_duration_s=(55.0, 60.0))
+WORDED = replace(USUAL, word_tag_rate=1.0)
 CLEAN = replace(USUAL, num_posts=1_000, wrong_label_rate=0.0)
 COPIED = replace(USUAL, num_posts=1_200, duplicate_rate=0.25)
 
@@ -90,12 +91,12 @@ def _frames(usual: SweepConfig) -> dict[str, Any]:
     }
 
 
-_PLATFORMS = {"data_size": "large", "num_labels": "large", "label_kinds": "usual", "frames": "usual"}
+_PLATFORMS = {"data_size": "large", "num_labels": "large"}
 """Sweeps that draw from the same platform share a root; each of the others has its own."""
 SWEEPS: dict[str, tuple[PlatformConfig, Callable[[SweepConfig], dict[str, Any]]]] = {
     "data_size": (LARGE, _data_size),
     "sampling": (TAILED, lambda _: {"sizes": (256, 1_024), "strategies": ("random", "tail_preserving"), **_FC_ONLY}),
-    "label_kinds": (USUAL, _label_kinds),
+    "label_kinds": (WORDED, _label_kinds),
     "num_labels": (LARGE, _num_labels),
     "durations": (TIMED, _durations),
     "frames": (USUAL, _frames),

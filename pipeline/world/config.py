@@ -28,6 +28,8 @@ class WorldConfig:
     """Share of labelled posts whose label is not what the video shows."""
     second_label_rate: float = 0.03
     """Share of labelled posts that carry one more label, always a wrong one."""
+    word_tag_rate: float = 0.0
+    """Share of labelled posts that also name verb and noun of each label by tags of their own: #rolling #ball."""
     untagged_rate: float = 0.2
     """Share of videos of an action whose post has no tag that names a label."""
     caption_only_rate: float = 0.1

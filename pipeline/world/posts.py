@@ -13,7 +13,7 @@ from pipeline.world.encode import BREAKS, black_frames, broken, encode_mp4
 from pipeline.world.randomness import Purpose, generator
 from pipeline.world.render import VideoPlan, plan_video, render_frames
 from pipeline.world.targets import describe_target
-from pipeline.world.vocabulary import CAPTIONS, UNRELATED_TAGS, hashtag, label_forms, label_name, near_miss_forms
+from pipeline.world.vocabulary import CAPTIONS, UNRELATED_TAGS, VERBS, hashtag, label_forms, label_name, near_miss_forms
 
 KINDS = ("action", "untagged", "duplicate", "black", "broken")
 """What a video is. `untagged` is an action too, under a post that names no label."""
@@ -152,6 +152,8 @@ def describe_post(config: WorldConfig, index: int) -> Post:
             if second != video.topic:  # never both right and wrong of the same post: the second is a wrong one
                 shown.append(second)
     hashtags = _hashtags(video.topic, shown, rng)
+    if generator(config.seed, Purpose.POST_TEXT, index, part=1).random() < config.word_tag_rate:
+        hashtags += [word for label in shown for word in (VERBS[label[0]], label[1])]
     caption = CAPTIONS[rng.integers(len(CAPTIONS))]
     tagged_caption = " ".join([caption, *(f"#{tag}" for tag in hashtags)]).strip()
     if rng.random() < config.caption_only_rate:

@@ -129,6 +129,17 @@ def test_hashtags_name_exactly_the_shown_labels(many_posts):
     assert _within_binomial(sum(not post.hashtags for post in many_posts), len(many_posts), MANY.caption_only_rate)
 
 
+def test_words_of_a_label_as_tags_of_their_own_change_nothing_else():
+    worded = replace(MANY, num_posts=200, word_tag_rate=1.0)
+    for index in range(200):
+        post, usual = describe_post(worded, index), describe_post(MANY, index)
+        assert replace(post, hashtags=(), caption="") == replace(usual, hashtags=(), caption="")
+        tags = {
+            _normalise(tag) for tag in post.hashtags or post.caption.split() if tag.startswith("#") or post.hashtags
+        }
+        assert {word for verb, noun in post.shown_labels for word in (VERBS[verb], noun)} <= tags
+
+
 def test_no_other_tag_names_a_label():
     every = WorldConfig(num_verbs=len(VERBS), num_nouns=len(NOUNS) - 1, num_target_nouns=1).source_labels
     forms = {"".join(words) for label in every for words in label_forms(*label)}
