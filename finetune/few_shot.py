@@ -107,7 +107,8 @@ def check(config: TransferConfig, train: Split) -> None:
     most = np.bincount(train.labels).max()
     if max(config.shots) > most:
         raise ConfigError(
-            f"shots: no label of '{train.samples.name}' has {max(config.shots)} videos; the most is {most}"
+            f"shots: no label of '{train.samples.name}' has {max(config.shots)} videos; the most is {most}: give --shots of "
+            "at most that"
         )
     for k, count in num_short(config, train).items():
         if count:

@@ -17,7 +17,7 @@ from finetune import evaluate, losses
 from finetune.data import Split, read_ahead, subset
 from finetune.pass_log import PassLog
 from finetune.search import Fitted, held_out, search
-from finetune.unfinished import Training, Unfinished
+from finetune.unfinished import StopTraining, Training, Unfinished
 from pipeline import progress
 from pipeline.config import ConfigError, TransferConfig
 from pipeline.storage import StorageError
@@ -27,7 +27,7 @@ from pretrain.engine import Engine, NonFiniteStepError
 from pretrain.models import VideoResNet
 from pretrain.reading import FrameReader
 from pretrain.samples import SampleError
-from pretrain.train import EXIT_INTERRUPTED, StopRequest
+from pretrain.train import EXIT_INTERRUPTED
 from pretrain.virtual_workers import VirtualWorkers
 
 
@@ -126,7 +126,7 @@ def train_at(
     batches = losses.with_all_labels(batches, train.labels)
     path = unfinished.files.metrics if world.is_first else None
     about = {"peak_rate": rate, "videos": num_videos, "seed": seed}
-    with PassLog(path, about, training.state) as log, StopRequest() as stop:
+    with PassLog(path, about, training.state) as log, StopTraining() as stop:
         for step in progress.bar(range(training.steps, steps), desc=f"full_ft at {rate:g}", unit="step"):
             share = Share(islice(batches, len(workers.mine)), seed, world.device)
             now = learning_rate((step + 0.5) * config.batch / num_videos, rate, config)  # of the middle of the step

@@ -28,7 +28,7 @@ from pipeline.config import ConfigError
 from pretrain import checkpoint
 from pretrain.distributed import World
 from pretrain.engine import Engine
-from pretrain.train import EXIT_INTERRUPTED
+from pretrain.train import EXIT_INTERRUPTED, StopRequest
 
 
 class Unfinished:
@@ -141,16 +141,31 @@ class Training:
         self.saved_at = time.monotonic()
 
 
+class StopTraining(StopRequest):
+    """A wish to stop that outlives the training: signals that come while it is being left change nothing any more."""
+
+    def __exit__(self, *error: object) -> None:
+        if not self.asked:
+            super().__exit__(*error)
+
+
 @contextlib.contextmanager
 def ends_when_told() -> Iterator[None]:
-    """SIGTERM ends the process as in pretraining; a training inside takes the signal itself and saves first."""
+    """SIGTERM ends the process as in pretraining: however often it comes, once. A `StopTraining` inside saves first."""
+    told = False
 
     def end(*_: object) -> None:
+        nonlocal told
+        if told:
+            return
+        told = True
         progress.say("transfer: told to stop; the same command goes on from what is finished")
         raise SystemExit(EXIT_INTERRUPTED)
 
-    before = signal.signal(signal.SIGTERM, end)
+    before = {number: signal.getsignal(number) for number in StopTraining.SIGNALS}
+    signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

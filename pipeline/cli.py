@@ -53,10 +53,12 @@ def parse(
     argv: Sequence[str] | None = None,
     load: Callable[[str], C] | None = None,
     default: C | None = None,
+    about: str = "",
 ) -> C:
     """A stage config from the command line: defaults or `--preset NAME`, `--config FILE`, `--field value`; later ones win.
 
-    `load` reads the file where it is not one of `kind`; `default` stands in for the defaults of `kind`.
+    `load` reads the file where it is not one of `kind`; `default` stands in for the defaults of `kind`, and `about` for its
+    docstring in the help.
     """
     first = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     first.add_argument("--preset")
@@ -66,8 +68,8 @@ def parse(
     if known.config:
         default = load(known.config) if load else configs.load(kind, known.config, default)
     description = (
-        f"{kind.__doc__.strip()}\n\n--preset NAME (where `tagreel recipes` lists one), then --config FILE (.json or .toml) "
-        "set defaults for the options below."
+        f"{about or kind.__doc__.strip()}\n\n--preset NAME (where `tagreel recipes` lists one), then --config FILE (.json or "
+        ".toml) set defaults for the options below."
     )
     return tyro.cli(kind, args=rest, default=default, description=description, prog=_program())
 

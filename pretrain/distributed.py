@@ -134,8 +134,19 @@ def peers_may_leave() -> Iterator[None]:
 
 def prepare_cpu(local_processes: int) -> None:
     """Share the cores among the processes of this machine and keep freed memory for the next step."""
-    torch.set_num_threads(max(1, available_cores() // local_processes))
+    torch.set_num_threads(num_threads(local_processes))
     keep_freed_memory()
+
+
+def num_threads(local_processes: int) -> int:
+    """A process's share of this machine's cores, or OMP_NUM_THREADS where that is less.
+
+    Of several processes, OMP_NUM_THREADS=1 is nobody's wish: torchrun says so where nothing was said.
+    """
+    share = max(1, available_cores() // local_processes)
+    said = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # OpenMP takes a list, one number a level
+    wish = int(said) if said.isdecimal() else 0
+    return min(share, wish) if wish > 1 or (wish == 1 and local_processes == 1) else share
 
 
 def prepare_exact(device: torch.device) -> None:

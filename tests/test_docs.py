@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from pipeline import config as configs
+from pipeline import sweeps
 from pipeline.cli import VERBS, main
+from pipeline.launch import estimates
 
 REPOSITORY = Path(__file__).parents[1]
 DOCUMENTS = [
@@ -31,8 +33,6 @@ VERB_OF = {module: verb for verb, (module, _) in VERBS.items()} | {
 }
 PLACEHOLDERS = {"VERB", "NAME"}
 OF_ALL = {"config", "help"}
-OF_SWEEP = {"scale", "list", "dry-run", "status"}
-"""Options that `tagreel sweep` takes before it reads a config."""
 OF_OTHERS = {
     *(
         "nnodes",
@@ -81,7 +81,7 @@ def options(program: str) -> frozenset[str]:
     """What `tagreel VERB --help` lists; of a module without a verb, the options and the fields of configs in its source."""
     verb = VERB_OF.get(program, program)
     if verb in VERBS:
-        return frozenset(OPTION.findall(helped(verb))) | OF_ALL | (OF_SWEEP if verb == "sweep" else set())
+        return frozenset(OPTION.findall(helped(verb))) | OF_ALL
     text = Path(importlib.util.find_spec(program).origin).read_text()
     fields = re.findall(r"^    (\w+): ", text, re.MULTILINE)
     for name in re.findall(r"run_stage\((\w+)", text):
@@ -171,3 +171,24 @@ def test_rates_of_the_cluster_page_are_the_measured_ones():
         written = re.match(r"[\d,]+(?:\.\d+)?", row["rate"])[0].replace(",", "")
         significant = written.replace(".", "").strip("0")
         assert float(f"{value:.{len(significant)}g}") == pytest.approx(float(written)), row[0]
+
+
+SWEEP = re.compile(
+    r"^\| `(?P<name>\w+)` \((?:Figure|Table) [^|]*\| (?P<runs>\d+) on [^|]*\| (?P<runs_h>[\d,]+) \| (?P<transfers_h>[\d,]+) \|",
+    re.M,
+)
+
+
+def test_gpu_hours_of_sweeps_on_the_cluster_page_are_those_of_the_dry_run():
+    rows = list(SWEEP.finditer((REPOSITORY / "docs" / "cluster.md").read_text()))
+    assert len(rows) > 1
+    for row in rows:
+        plan = sweeps.plan(sweeps.scaled(row["name"], "paper"))
+        sizes = estimates.target_sizes(plan)
+        costs = {
+            kind: [estimates.cost(stage, sizes) for stage in plan.stages if stage.kind == kind]
+            for kind in ("pretrain", "transfer")
+        }
+        assert int(row["runs"]) == len(costs["pretrain"])
+        for kind, written in (("pretrain", row["runs_h"]), ("transfer", row["transfers_h"])):
+            assert int(written.replace(",", "")) == round(estimates.total(costs[kind]).gpu_hours), row[0]

@@ -20,6 +20,11 @@ from pipeline.launch.states import is_finished, states, table
 
 WRITERS = {"slurm": slurm.write, "ray": ray_jobs.write}
 DEFAULT_SCALE = "paper"
+FLAGS = {
+    "--list": "print every sweep: where it is in the paper, its points, and what it compares",
+    "--dry-run": "print the commands and what they will cost; run nothing",
+    "--status": "print how far every stage is",
+}
 
 
 def sweep(config: SweepConfig, dry_run: bool = False) -> None:
@@ -76,14 +81,26 @@ def sweep_main(argv: Sequence[str] | None = None) -> None:
     """`tagreel sweep [NAME] [--scale paper|tiny] [--list | --dry-run | --status] [options]`; the name stands first."""
     words = list(sys.argv[1:] if argv is None else argv)
     name = words.pop(0) if words and not words[0].startswith("-") else None
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--scale", choices=list(sweeps.SCALES))
-    for option in ("--kind", "--preset", "--config"):
-        parser.add_argument(option)
-    for flag in ("--list", "--dry-run", "--status"):
-        parser.add_argument(flag, action="store_true")
-    known, rest = parser.parse_known_args(words)
+    known, rest = _parser().parse_known_args(words)
     sys.exit(guarded(lambda: _run(name, known, rest)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    """Of what is no field of the config; NAME is taken off before, for it cannot be told from the values of fields."""
+    parser = argparse.ArgumentParser(
+        usage="tagreel sweep [NAME] [--scale SCALE] [--list | --dry-run | --status] [options]",
+        description=f"NAME is one of {', '.join(sweeps.SWEEPS)}.",
+        add_help=False,
+        allow_abbrev=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    scales = list(sweeps.SCALES)
+    parser.add_argument("--scale", choices=scales, help=f"size of the sweep named; {DEFAULT_SCALE} unless given")
+    for flag, does in FLAGS.items():
+        parser.add_argument(flag, action="store_true", help=does)
+    for option in ("--kind", "--preset", "--config"):  # which the options below have, too
+        parser.add_argument(option, help=argparse.SUPPRESS)
+    return parser
 
 
 def _run(name: str | None, known: argparse.Namespace, rest: list[str]) -> None:
@@ -108,7 +125,8 @@ def _config(name: str | None, known: argparse.Namespace, rest: list[str]) -> Swe
             words = [f"--{option}", value, *words]
     is_scaled = (kind or known.scale) and not known.preset
     default = sweeps.scaled(kind or SweepConfig.kind, known.scale or DEFAULT_SCALE) if is_scaled else None
-    return parse(SweepConfig, words, default=default)
+    about = f"{SweepConfig.__doc__.strip()}\n\n{_parser().format_help().strip()}"
+    return parse(SweepConfig, words, default=default, about=about)
 
 
 def _kind_in(path: str) -> str | None:

@@ -20,6 +20,10 @@ Sizes = dict[str, tuple[int, int]]
 UPLOAD = "720p"
 """The uploads of `benchmarks/build_pass` that a source's videos are taken to be like."""
 SIGNATURE_FPS = 16
+DISTINCT_CODES = 0.57
+"""Of a video's frames, by their codes (docs/dedup-speed.md)."""
+DIRECTIONS = 2
+"""In which dedup compares: as the videos are, and mirrored."""
 FORWARD = 1 / 3
 """Of a training step's work."""
 BYTES_PER_PARAMETER = 8
@@ -55,8 +59,12 @@ def cost(stage: Stage, sizes: Sizes) -> Cost:
             return _pretrain(stage.config)
         case "transfer":
             return _transfer(stage.config, sizes[stage.config.target])
-        case "build" | "dedup" | "subset":
-            return {"build": _build, "dedup": _dedup, "subset": _subset}[stage.kind](stage.num_videos)
+        case "build":
+            return _build(stage.num_videos, stage.one_frame)
+        case "dedup":
+            return _dedup(stage.num_videos, stage.one_frame)
+        case "subset":
+            return _subset(stage.num_videos)
         case "target":
             return _build(sum(sizes[stage.config.target]))
     return Cost()
@@ -74,11 +82,14 @@ def _pretrain(config: PretrainConfig) -> Cost:
 
 
 def _transfer(config: TransferConfig, target: tuple[int, int]) -> Cost:
-    """full_ft: a training a rate on all but the held-out videos, whose clips are tested, and one on all; then the test."""
+    """full_ft: a training a rate on all but the held-out videos, whose clips are tested, and one on all; then the test.
+
+    A single rate is taken as it is (`finetune.search`): there is the training on all videos alone.
+    """
     train, test = target
     views = config.num_clips * config.num_crops
     if config.protocol == "full_ft":
-        tried = len(config.learning_rates)
+        tried = len(config.learning_rates) if len(config.learning_rates) > 1 else 0
         trained = config.passes * train * (tried * (1 - config.held_out) + config.repeats)
         seen = tried * config.held_out * train * config.num_clips + test * views
     else:
@@ -118,17 +129,23 @@ def _known_size(root: str, target: str) -> tuple[int, int]:
 # ---------------------------------------------------------------------------------------------------------- data
 
 
-def _build(num_videos: int) -> Cost:
+def _build(num_videos: int, one_frame: bool = False) -> Cost:
     found = rates.read("build_pass")[UPLOAD]
     seconds = found["cpu_ms_per_video"]["shard_pass"]["median"] / 1000
     share = next(iter(rates.read("stored_form")[UPLOAD]["settings"].values()))["bytes_of_source"]
-    return Cost(core_hours=num_videos * seconds / 3600, num_bytes=num_videos * found["mean_kb"] * 1000 * share)
+    num_bytes = found["mean_kb"] * 1000 * share
+    if one_frame:
+        one = rates.read("one_frame")[UPLOAD]
+        seconds, num_bytes = seconds * one["one_to_all"]["median"], one["bytes_per_video"]["one"]
+    return Cost(core_hours=num_videos * seconds / 3600, num_bytes=num_videos * num_bytes)
 
 
-def _dedup(num_videos: int) -> Cost:
-    """At radius 7, against targets of 5e7 frames in all."""
-    frames = num_videos * rates.read("build_pass")[UPLOAD]["mean_duration_s"] * SIGNATURE_FPS
-    return Cost(core_hours=rates.read("dedup_join")["core_hours_at_1e10_by_5e7"]["r7"] * frames / 1e10)
+def _dedup(num_videos: int, one_frame: bool = False) -> Cost:
+    """At radius 7, against targets of 5e7 frames in all: every code of a video once, as it is and mirrored."""
+    upload_frames = rates.read("build_pass")[UPLOAD]["mean_duration_s"] * SIGNATURE_FPS
+    codes = num_videos * (1 if one_frame else upload_frames * DISTINCT_CODES)
+    codes_per_s = rates.read("dedup_join_5e7")["natural"]["numba"]["r7"]["queries_per_s"]
+    return Cost(core_hours=DIRECTIONS * codes / codes_per_s / 3600)
 
 
 def _subset(num_videos: int) -> Cost:
@@ -197,8 +214,8 @@ def assumptions(plan: Plan, sizes: Sizes) -> list[str]:
     lines += [
         f"  build: {upload['cpu_ms_per_video']['shard_pass']['median']:.0f} ms and "
         f"{_build(1).num_bytes / 1000:.0f} kB a video, as {upload['mean_duration_s']:.1f} s at {UPLOAD} "
-        "(benchmarks/results/build_pass.json, stored_form.json); dedup at radius 7 (dedup_join.json); "
-        "subsets name shards, and copy none (manifest_scale.json)",
+        "(benchmarks/results/build_pass.json, stored_form.json; images: one_frame.json); dedup at radius 7 in both directions "
+        "(dedup_join_5e7.json); subsets name shards, and copy none (manifest_scale.json)",
         "  storage: shards, and the checkpoints that are kept; not signatures, features and predictions",
     ]
     if unknown := sorted(target for target, videos in sizes.items() if not any(videos)):

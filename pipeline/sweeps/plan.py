@@ -27,6 +27,8 @@ class Stage:
     """Files outside of the root that it reads: posts, seed labels, tables, weights."""
     num_videos: int = 0
     """build, dedup: videos that the sweep's largest arm needs of it, 0 where all are taken; subset: videos."""
+    one_frame: bool = False
+    """build, dedup: of an image source, which has one frame of each video."""
 
     @property
     def num_processes(self) -> int:

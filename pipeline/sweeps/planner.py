@@ -101,9 +101,9 @@ class Planner:
         files = tuple(filter(None, (build.source.posts, build.source.seed_labels)))
         largest = max(self.arms(source)) if build.sampling.num_videos is None else build.sampling.num_videos
         platform = tuple(name for name in self._stages if name == "platform")
-        built = self.add(
-            Stage(f"build-{build.dataset}", "build", "dataset_builder.build", build, platform, files, largest)
-        )
+        of_source = {"num_videos": largest, "one_frame": build.storage.frames == "one"}
+        name = f"build-{build.dataset}"
+        built = self.add(Stage(name, "build", "dataset_builder.build", build, platform, files, **of_source))
         clean = replace(
             self.config.dedup,
             root=self.config.root,
@@ -113,7 +113,7 @@ class Planner:
         )
         name = f"dedup-{build.dataset}"
         needs = (built.name, *self.simulated(self.keep_out))
-        return self.add(Stage(name, "dedup", "dedup.find", clean, needs, num_videos=largest))
+        return self.add(Stage(name, "dedup", "dedup.find", clean, needs, **of_source))
 
     def _build_config(self, source: SweepSourceConfig) -> BuildConfig:
         build = replace(self.config.build, root=self.config.root)

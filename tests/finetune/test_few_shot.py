@@ -193,7 +193,11 @@ def test_labels_with_too_few_videos_are_said_and_impossible_shots_refused(few, c
     assert "1 of 4 labels have fewer than 3" in capsys.readouterr().out
     several = dataclasses.replace(train, labels=np.eye(4, dtype=bool)[train.labels])
     for changes, split, message in (
-        ({"shots": (1, 5)}, train, "no label of 'colours-train' has 5 videos; the most is 4"),
+        (
+            {"shots": (1, 5)},
+            train,
+            "no label of 'colours-train' has 5 videos; the most is 4: give --shots of at most that",
+        ),
         ({"shots": (0,)}, train, "at least 1"),
         ({"draws": 0}, train, "draws = 0"),
         ({}, several, "fc_only"),

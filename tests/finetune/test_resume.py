@@ -1,5 +1,6 @@
 """An interrupted transfer goes on to the same result; final trainings are repeated with other seeds."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -15,6 +16,7 @@ import pytest
 from finetune import full_ft, result
 from finetune.pass_log import PassLog
 from finetune.transfer import transfer
+from finetune.unfinished import StopTraining, ends_when_told
 from pipeline import artifacts, progress, storage
 from pipeline import config as configs
 from pipeline.report.estimates import t_975
@@ -94,6 +96,34 @@ def test_a_killed_transfer_loses_what_follows_the_last_checkpoint_and_nothing_el
     transfer(dataclasses.replace(cut, checkpoint_minutes=0.0))
     assert outcome(cut) == outcome(config)
     assert counter.steps == 1 + TRIAL + FINAL  # the step of the damaged checkpoint again
+
+
+def test_to_be_told_again_while_leaving_changes_nothing():
+    before, times_left = [signal.getsignal(number) for number in StopTraining.SIGNALS], []
+
+    @contextlib.contextmanager
+    def told_while_left():
+        try:
+            yield
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            times_left.append(1)
+
+    def told() -> None:
+        with ends_when_told(), told_while_left():
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def told_in_training() -> None:
+        with ends_when_told(), told_while_left(), StopTraining() as stop:
+            os.kill(os.getpid(), signal.SIGTERM)
+            sys.exit(75 if stop.asked else 0)
+
+    for program in (told, told_in_training):
+        with pytest.raises(SystemExit) as stopped:
+            program()
+        assert stopped.value.code == 75
+    assert len(times_left) == 2
+    assert [signal.getsignal(number) for number in StopTraining.SIGNALS] == before
 
 
 def test_a_test_that_is_interrupted_is_all_that_is_repeated(config, monkeypatch):

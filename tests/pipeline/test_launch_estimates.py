@@ -75,6 +75,16 @@ def test_an_installation_without_the_benchmarks_estimates_too(monkeypatch, tmp_p
         rates.read.cache_clear()
 
 
+@pytest.mark.parametrize("name", rates._STATED)
+def test_stated_rates_are_those_that_were_measured_last(name):
+    def is_in(stated, measured) -> bool:
+        if isinstance(stated, dict):
+            return all(key in measured and is_in(value, measured[key]) for key, value in stated.items())
+        return stated == measured
+
+    assert is_in(rates._STATED[name], rates.read(name))
+
+
 def test_a_pretraining_is_its_recipes_clips_at_the_networks_rate():
     stage = Stage("p", "pretrain", "pretrain.train", PretrainConfig())
     found = estimates.cost(stage, {})
@@ -95,6 +105,12 @@ def test_a_transfer_counts_its_search_its_final_training_and_its_test():
     assert fc.clips == pytest.approx((1000 * 10 + 300 * 10) / 3)
 
 
+def test_a_single_rate_is_one_training_without_a_search():
+    config = TransferConfig(protocol="full_ft", learning_rates=(0.1,), passes=10, repeats=3, num_clips=10)
+    found = estimates.cost(Stage("t", "transfer", "finetune.transfer", config), {"target": (1000, 300)})
+    assert found.clips == pytest.approx(3 * 10 * 1000 + 300 * 10 / 3)
+
+
 def test_a_build_is_counted_once_by_its_largest_arm_and_subsets_copy_nothing():
     plan = sweeps.plan(sweeps.scaled("data_size", "paper"))
     builds = [estimates.cost(s, {}) for s in plan.stages if s.kind == "build"]
@@ -102,6 +118,29 @@ def test_a_build_is_counted_once_by_its_largest_arm_and_subsets_copy_nothing():
     assert len(builds) == 1
     assert builds[0].core_hours == pytest.approx(65e6 * found["cpu_ms_per_video"]["shard_pass"]["median"] / 3.6e6)
     assert all(estimates.cost(s, {}).num_bytes == 0 for s in plan.stages if s.kind == "subset")
+
+
+def test_an_image_source_is_reckoned_by_its_frames():
+    plan = sweeps.plan(sweeps.scaled("frames", "paper"))
+    measured, whole = rates.read("one_frame")["720p"], rates.read("build_pass")["720p"]["cpu_ms_per_video"]
+    (build,) = [s for s in plan.stages if s.kind == "build" and s.config.storage.frames == "one"]
+    (dedup,) = [s for s in plan.stages if s.kind == "dedup" and s.config.dataset == build.config.dataset]
+    assert build.num_videos == dedup.num_videos == 250_000_000
+    built = estimates.cost(build, {})
+    assert built.core_hours == pytest.approx(
+        250e6 * whole["shard_pass"]["median"] * measured["one_to_all"]["median"] / 3.6e6
+    )
+    assert built.num_bytes == pytest.approx(250e6 * measured["bytes_per_video"]["one"])
+    # a code an image, upright and mirrored
+    codes_per_s = rates.read("dedup_join_5e7")["natural"]["numba"]["r7"]["queries_per_s"]
+    assert estimates.cost(dedup, {}).core_hours == pytest.approx(2 * 250e6 / codes_per_s / 3600)
+
+
+def test_a_dedup_is_reckoned_as_its_document_does():
+    """65M videos of 1e10 frames: 17 core-hours at radius 7 (docs/dedup-speed.md)."""
+    duration_s = rates.read("build_pass")["720p"]["mean_duration_s"]
+    stage = Stage("d", "dedup", "dedup.find", None, num_videos=round(1e10 / 16 / duration_s))
+    assert estimates.cost(stage, {}).core_hours == pytest.approx(17, abs=0.5)
 
 
 @pytest.mark.parametrize("kind", ["num_labels", "frames", "epic"])

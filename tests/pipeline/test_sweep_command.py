@@ -62,3 +62,13 @@ def test_the_list_needs_no_name(capsys):
     with pytest.raises(SystemExit):
         launch.sweep_main(["--list"])
     assert "label_distribution  Figure 3" in capsys.readouterr().out
+
+
+def test_help_names_the_sweeps_and_what_stands_beside_the_config(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    with pytest.raises(SystemExit) as ended:
+        launch.sweep_main(["--help"])
+    assert not ended.value.code
+    text = capsys.readouterr().out
+    for word in ("NAME", *sweeps.SWEEPS, "--scale", *sweeps.SCALES, "--list", "--dry-run", "--status", "--targets"):
+        assert word in text
