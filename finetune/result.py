@@ -7,14 +7,11 @@ accuracies.
 from __future__ import annotations
 
 import dataclasses
-import platform
 from collections import Counter
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from finetune import metrics
 from finetune.data import Split
@@ -31,12 +28,13 @@ from pipeline.command_line import command_line
 from pipeline.config import ConfigError, TransferConfig
 from pipeline.report.estimates import MIN_SEEDS, estimate
 from pretrain import card as cards
+from pretrain.distributed import World
+from pretrain.provenance import device_name, versions
 
 OVER_VIDEOS = "95 % bootstrap over the test videos, of one training"
 OVER_TRAININGS = "95 % Student's t over the trainings, on these test videos"
 OVER_DRAWS = "95 % Student's t over the draws of training videos, on these test videos"
 OVER_VIDEOS_MEAN = "95 % bootstrap over the test videos, ends averaged over the trainings (too few for one over them)"
-PACKAGES = ("tagreel", "torchvision", "numpy")
 
 
 def account(fitted: Fitted, salience: dict[str, Any] | None, seconds: dict[str, float]) -> dict[str, Any]:
@@ -75,6 +73,7 @@ def write(
     test: Split,
     labels: tuple[str, ...],
     unfinished: Unfinished,
+    world: World,
 ) -> None:
     """Write predictions.parquet and result.json from what each final training left; say the result.
 
@@ -103,7 +102,7 @@ def write(
         most_confused=[] if test.multi_label else confusions(results),
         seeds=list(seeds(config)),
         seconds={name: sum(account["seconds"][name] for account in accounts) for name in accounts[0]["seconds"]},
-        **provenance(config, start, train),
+        **provenance(config, start, train, world),
     )
     progress.say(f"transfer: {metrics.sentence(summary)}; {files.marker}")
 
@@ -116,6 +115,7 @@ def write_few_shot(
     test: Split,
     found: FewShot,
     seconds: float,
+    world: World,
 ) -> None:
     """Write the result.json of the few-shot protocol: each head at each number of shots.
 
@@ -141,7 +141,7 @@ def write_few_shot(
         labels=list(test.samples.labels),
         seeds=[config.seed],
         seconds={"all": seconds},
-        **provenance(config, start, train),
+        **provenance(config, start, train, world),
     )
     progress.say(f"transfer: few_shot on {scored_videos:,} test videos; {files.marker}")
 
@@ -163,8 +163,8 @@ def count_videos(train: Split | None, test: Split, unread: list[str]) -> dict[st
     return {"train_videos": used, "test_videos": tested}
 
 
-def provenance(config: TransferConfig, start: Start, train: Split | None) -> dict[str, Any]:
-    """Where every result comes from: weights, preprocessing, versions, the command."""
+def provenance(config: TransferConfig, start: Start, train: Split | None, world: World) -> dict[str, Any]:
+    """Where every result comes from: weights, preprocessing, versions, devices, the command."""
     return {
         "start": start.description,
         "remarks": list(start.remarks),
@@ -172,7 +172,9 @@ def provenance(config: TransferConfig, start: Start, train: Split | None) -> dic
         "clip": dataclasses.asdict(start.clip),
         "preprocessing": cards.preprocessing(start.clip),
         "num_train_videos": None if train is None else len(train.samples),
-        "versions": versions(),
+        "versions": versions("torchvision", "numpy"),
+        "device": device_name(world.device),
+        "world_size": world.size,
         "command": command_line("transfer", config),
     }
 
@@ -212,19 +214,3 @@ def _mean(values: list[Any]) -> Any:
         return [_mean(list(entries)) for entries in zip(*values, strict=True)]
     is_measured = isinstance(first, float)
     return float(np.mean(values)) if is_measured else first
-
-
-def versions() -> dict[str, str | None]:
-    """Of what computed the numbers."""
-    return {
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        **{name: _version(name) for name in PACKAGES},
-    }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

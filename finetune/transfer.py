@@ -68,7 +68,7 @@ def transfer(config: TransferConfig) -> None:
 
         if world.is_first:
             labels = test.samples.labels if own is None else own.labels
-            result.write(config, files, start, train, test, labels, unfinished)
+            result.write(config, files, start, train, test, labels, unfinished, world)
             unfinished.remove()
         world.barrier()
 
@@ -83,7 +83,8 @@ def few_shots(
     readers = FrameReader(train.samples, start.clip, config.cache_mb), FrameReader(test.samples, test_clip)
     found = few_shot.run(config, model, train, test, readers, world)
     if world.is_first:
-        result.write_few_shot(config, files, start, train, test, found, round(time.perf_counter() - began, 2))
+        seconds = round(time.perf_counter() - began, 2)
+        result.write_few_shot(config, files, start, train, test, found, seconds, world)
     world.barrier()
 
 

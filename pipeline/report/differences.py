@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import combinations, pairwise
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ from pipeline.report.points import Plan
 
 MAX_ALL = 6
 """Arms of which every pair is compared; of more, each is compared with one."""
-MAX_OPEN = 24
+MAX_OPEN = 12
 """Rows of the table that stand open."""
 
 Arm = tuple[str, Cell]
@@ -87,12 +87,15 @@ def along(figure: Figure, arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
 # ---------------------------------------------------------------------------------------------------------- table
 
 
-def differences_section(plan: Plan, figure: Figure, grid: Grid) -> Safe | None:
-    """Both kinds, each as a table; a long one is folded."""
-    along_x = f"{axis_title(figure.x)}: each minus the one before, and minus what it is compared with"
+def differences_section(plan: Plan, figure: Figure, grid: Grid, told: Collection[str] = ()) -> Safe | None:
+    """Both kinds, each as a table; a long one is folded. `told`: levels from which the differences stand elsewhere."""
+    found = [d for d in down(figure, grid) if not (figure.is_level(d.base[1].axes) and d.base[0] in told)]
+    levels = any(figure.is_level(difference.base[1].axes) for difference in found)
+    along_x = f"{axis_title(figure.x)}: each minus the one before"
+    along_x += ", and minus what it is compared with" if levels else ""
     kinds = [
         (f"Of the same {' and '.join(grid.titles).lower()}", across(grid)),
-        (along_x if figure.is_log else f"Between rows: {', '.join(grid.titles).lower()}", down(figure, grid)),
+        (along_x if figure.is_log else f"Between rows: {', '.join(grid.titles).lower()}", found),
     ]
     tables = [_table(plan, figure, title, found) for title, found in kinds if found]
     intro = (

@@ -15,7 +15,7 @@ from pipeline.report.artefacts import Dedup, Source
 from pipeline.report.data import flat
 from pipeline.report.evidence import Listed, Targets
 from pipeline.report.funnel import make_step, reasons_text
-from pipeline.report.markup import Safe, details, join, plural, pre, section, table, tag, value
+from pipeline.report.markup import Safe, details, join, percent, plural, pre, section, table, tag, value
 from pipeline.report.points import section as part
 
 MAX_LISTED = 50
@@ -113,13 +113,14 @@ def _per_target(exclusions: pa.Table | None) -> Safe:
     if exclusions is None or not exclusions.num_rows:
         return tag("p", "No video was excluded.")
     keys = [key for key in ("target", "target_split") if key in exclusions.column_names]
-    wanted = [("video_id", "count_distinct"), ("target_video_id", "count_distinct"), ("overlap", "approximate_median")]
+    share = "valid_overlap" if "valid_overlap" in exclusions.column_names else "overlap"  # which older ones have alone
+    wanted = [("video_id", "count_distinct"), ("target_video_id", "count_distinct"), (share, "approximate_median")]
     grouped = exclusions.group_by(keys).aggregate(wanted).sort_by([(key, "ascending") for key in keys]).to_pylist()
     rows = [[" · ".join(str(g[key]) for key in keys if g[key]), f"{g['video_id_count_distinct']:,}",
-             f"{g['target_video_id_count_distinct']:,}", value(g["overlap_approximate_median"])] for g in grouped]  # fmt: skip
+             f"{g['target_video_id_count_distinct']:,}", percent(g[f"{share}_approximate_median"])] for g in grouped]  # fmt: skip
     total = pc.count_distinct(exclusions["video_id"]).as_py()
     rows.append([tag("b", "any"), tag("b", f"{total:,}"), None, None])
-    headers = ("Target", "Videos excluded", "Target videos matched", "Median overlap")
+    headers = ("Target", "Videos excluded", "Target videos matched", "Median overlap (%)")
     return table(headers, rows, label="Exclusions per target")
 
 

@@ -16,6 +16,8 @@ from pipeline.report.markup import Safe, percent, tag
 from pipeline.report.plots import INK, MARKERS, SERIES
 
 DASH = (0, (5, 3))
+LINE_SHIFT, SEED_SHIFT = 0.02, 0.005
+"""Between lines and between seeds at one place of a log axis, in shares of the plot."""
 MISSING_Y = 0.025
 """Height of the × of what is missing, in shares of the plot."""
 
@@ -71,8 +73,10 @@ def _paint_lines(axes: Any, figure: Figure, panel: Panel) -> None:
         plots.size_axis(axes, sizes, f"{axis_label(figure.x)} (log scale)")
     else:
         axes.set_xticks([])
+        axes.set_xlabel("no pretrained points are planned")
     for name, line in figure.lines(panel).items():
-        _paint_line(axes, figure, panel, line, *style(figure.line_names.index(name)))
+        index, middle = figure.line_names.index(name), (len(figure.line_names) - 1) / 2
+        _paint_line(axes, figure, panel, line, LINE_SHIFT * (index - middle), *style(index))
     for cell in figure.levels(panel):
         _paint_level(axes, cell, panel.metric, _style_beside(figure, panel, cell.axes)[0])
     for value in printed:
@@ -95,16 +99,28 @@ def _style_beside(figure: Figure, panel: Panel, place: dict[str, Any]) -> tuple[
     return style(figure.line_names.index(names[0])) if len(names) == 1 else (INK, "D")
 
 
-def _paint_line(axes: Any, figure: Figure, panel: Panel, line: Sequence[Cell], colour: str, marker: str) -> None:
-    found = [(cell.axes[figure.x], estimate) for cell in line if (estimate := cell.estimate(panel.metric))]
+def _paint_line(
+    axes: Any, figure: Figure, panel: Panel, line: Sequence[Cell], shift: float, colour: str, marker: str
+) -> None:
+    """`shift`: to the right, as a share of the plot's width, so that no line's bars hide another's."""
+    places = [_moved(axes, cell.axes[figure.x], shift) for cell in line]
+    pairs = zip(places, line, strict=True)
+    found = [(x, estimate) for x, cell in pairs if (estimate := cell.estimate(panel.metric))]
     axes.plot([x for x, _ in found], [estimate.mean for _, estimate in found], color=colour, linewidth=1.8, zorder=3)
     for x, estimate in found:
         if estimate.interval:
             axes.vlines(x, *estimate.interval, color=colour, linewidth=5, alpha=0.28, zorder=2)
-        for shift, share in _spread(estimate):
-            axes.plot([x * (1 + 0.012 * shift)], [share], marker, color=colour, markersize=4.5, alpha=0.75, zorder=4)
-    gone = [cell.axes[figure.x] for cell in line for _ in cell.missing]
+        for seed, share in _spread(estimate):
+            place = _moved(axes, x, SEED_SHIFT * seed)
+            axes.plot([place], [share], marker, color=colour, markersize=4.5, alpha=0.75, zorder=4)
+    gone = [x for x, cell in zip(places, line, strict=True) if cell.missing]
     axes.plot(gone, [MISSING_Y] * len(gone), "x", color=colour, transform=axes.get_xaxis_transform(), clip_on=False)
+
+
+def _moved(axes: Any, x: float, share: float) -> float:
+    """A place on a log axis, moved by a share of its width."""
+    low, high = axes.get_xlim()
+    return x * (high / low) ** share
 
 
 def _spread(estimate: Estimate) -> Iterator[tuple[float, float]]:

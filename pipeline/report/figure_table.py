@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from pipeline.launch import rates
+from pipeline.report import provenance
 from pipeline.report.axes import AXES, axis_title, axis_value, metric_header, metric_name, place, varying
 from pipeline.report.cells import NOT_AXES, Cell, Figure
 from pipeline.report.grid import Column, Grid
 from pipeline.report.markup import Safe, details, join, percent, plural, span, table, tag, void
-from pipeline.report.points import Plan, number, section
+from pipeline.report.points import Plan, Point, number, section
+from pipeline.report.results import by_seed
 
 
 class Shown(NamedTuple):
@@ -63,20 +65,45 @@ def _cell(grid: Grid, row: int, shown: Shown) -> Any:
 
 def ours(cell: Cell, metric: str) -> Safe | None:
     """Mean, interval and every seed; what is missing says so."""
-    estimate, by_seed = cell.estimate(metric), cell.by_seed(metric)
+    estimate = cell.estimate(metric)
     if estimate is None:
         absent = cell.missing
         return tag("span", absent[0].status, class_="warn") if absent else None
     parts: list[Any] = [tag("b", percent(estimate.mean))]
     if estimate.interval:
         parts.append(tag("span", span(estimate.interval), class_="note"))
-    if len(cell.points) > 1:
-        seeds = (percent(by_seed[p.seed]) if p.seed in by_seed else "×" for p in cell.points)
-        parts.append(tag("span", " · ".join(seeds), class_="note"))
-    if cell.missing:
-        few = f"{len(cell.points) - len(cell.missing)} of {plural(len(cell.points), 'seed')}"
-        parts.append(tag("span", few, class_="warn"))
+    parts.append(tag("span", each_seed(cell.points, metric), class_="note"))
+    if drawn := _drawn(cell):
+        parts.append(tag("span", drawn, class_="note"))
     return stacked(parts)
+
+
+def each_seed(found: Sequence[Point], metric: str) -> Safe:
+    """The value of every seed, or × for none, as links to where it comes from; with how many there are, if some are missing."""
+    shares, links = by_seed(found, metric), []
+    for point in sorted(found, key=lambda point: point.seed):
+        links.append(provenance.link(point, percent(shares.get(point.seed)) or "×"))
+    few = tag("span", f" {len(shares)} of {plural(len(found), 'seed')}", class_="warn")
+    return join(links[0], *(join(" · ", link) for link in links[1:]), few if len(shares) < len(found) else None)
+
+
+def _drawn(cell: Cell) -> str | None:
+    """Videos and minutes that an arm drawn by minutes was found to have, from the fewest to the most of its seeds."""
+    if cell.axes.get("minutes") is None:
+        return None
+    texts = []
+    for unit, digits in _DRAWN.items():
+        if values := [v for point in cell.points if (v := number(point.drawn.get(unit))) is not None]:
+            texts.append(f"{_range(values, digits)} {unit}")
+    return ", ".join(texts) or None
+
+
+_DRAWN = {"videos": 0, "minutes": 1}
+"""{unit: decimals}"""
+
+
+def _range(values: Sequence[float], digits: int) -> str:
+    return "–".join(dict.fromkeys(f"{value:,.{digits}f}" for value in (min(values), max(values))))
 
 
 def stacked(parts: Sequence[Any]) -> Safe:

@@ -11,12 +11,12 @@ from pipeline.report.costs import TrainingCost
 from pipeline.report.estimates import MIN_SEEDS
 from pipeline.report.fit_plot import fit_plot
 from pipeline.report.log_fit import Bend, LogFit, fit
-from pipeline.report.markup import Safe, percent, plural, section, size, span, table, tag
+from pipeline.report.markup import Safe, join, percent, plural, section, size, span, table, tag
 from pipeline.report.results import Curve
 
 
 @dataclass(frozen=True)
-class _Fitted:
+class Fitted:
     """A curve with its fit, and what a run of its largest size cost."""
 
     name: str
@@ -27,15 +27,45 @@ class _Fitted:
     cost: TrainingCost | None
 
 
-def fit_section(curves: Sequence[Curve], root: str) -> Safe:
-    """Slopes, bends and predictions of all curves; what runs cost is read from `root`, the folder of the artefacts."""
-    found = [fitted for curve in curves if (fitted := _fitted(curve, root))]
+def fits(curves: Sequence[Curve], root: str) -> list[Fitted]:
+    """Of the curves with two sizes or more; what runs cost is read from `root`, the folder of the artefacts."""
+    return [fitted for curve in curves if (fitted := _fitted(curve, root))]
+
+
+def sentence(fitted: Fitted) -> Safe:
+    """What a doubling brought, and what the next one is to bring."""
+    slope, ahead = fitted.fit.slope, fitted.fit.prediction
+    brought = tag("b", f"{_hundredths(slope.value)} points")
+    text = join(tag("b", fitted.name), ": each doubling of the videos brought ", brought, _certainty(slope.interval))
+    expected = f"{percent(ahead.accuracy)} %{f' ({span(ahead.interval)})' if ahead.interval else ''}"
+    model = "curve" if fitted.fit.curved else "line"
+    other = f", {_OTHER[fitted.fit.curved]} {_other(fitted.fit)} %" if fitted.fit.other else ""
+    return join(text, f"; at {ahead.num_videos:,} videos the {model} predicts {expected}{other}.")
+
+
+def _certainty(interval: tuple[float, float] | None) -> str:
+    if interval is None:
+        return " (two sizes: no interval)"
+    verdict = ", which holds 0" if interval[0] <= 0 <= interval[1] else ""
+    return f" (95 % interval {_hundredths(interval[0])} to {_hundredths(interval[1])}{verdict})"
+
+
+_OTHER = {False: "a curve through the same results", True: "the straight line"}
+"""By whether the curve is what is fitted."""
+
+
+def _other(line: LogFit) -> str:
+    return percent(line.other.next_doubling().accuracy)
+
+
+def fit_section(found: Sequence[Fitted], curves: Sequence[Curve], root: str) -> Safe:
+    """Slopes, bends and predictions; of `curves` that are not among the fits, why."""
     short = [curve for curve in curves if all(curve is not fitted.curve for fitted in found)]
     lacking = tag("ul", *map(_too_short, short)) if short else None
     return section("fit", "Log-linear fit", *(_parts(found, curves, root) if found else ()), lacking)
 
 
-def _fitted(curve: Curve, root: str) -> _Fitted | None:
+def _fitted(curve: Curve, root: str) -> Fitted | None:
     found: dict[int, dict[int, float]] = {}
     for point in sorted((p for p in curve.points if p.kind == "pretrained"), key=lambda p: p.num_videos):
         if measured := point.measured(curve.metric):
@@ -43,14 +73,14 @@ def _fitted(curve: Curve, root: str) -> _Fitted | None:
     line = fit(found)
     if line is None:
         return None
-    return _Fitted(curve.name, curve, found, line, costs.training(root, curve.of_size(max(found))))
+    return Fitted(curve.name, curve, found, line, costs.training(root, curve.of_size(max(found))))
 
 
 def _too_short(curve: Curve) -> Safe:
     return tag("li", curve.name, f": {plural(len(curve.pretrained), 'size')} with results; a line needs two.")
 
 
-def _parts(found: Sequence[_Fitted], curves: Sequence[Curve], root: str) -> list[Safe]:
+def _parts(found: Sequence[Fitted], curves: Sequence[Curve], root: str) -> list[Safe]:
     return [
         tag("p", _INTRO),
         tag("p", _INTERVALS, class_="note"),
@@ -77,12 +107,14 @@ _INTERVALS = (
 )
 _PLOT_KEY = (
     "Dots are seeds; the line is the fit with the 95 % band of its position, dashed beyond the largest size; the diamond and "
-    "its bar are the prediction. Where the curve bends, the curve is what is fitted, and the thin line is the straight one."
+    "its bar are the prediction. Where a bend is significant, a curve is fitted in place of the line; the thin line is the one "
+    "of both that is not taken, to show how much hangs on that choice."
 )
 _PREDICTED = (
     "Predicted is one new run on the same test videos: with a new seed where the fit is over seeds, else with a seed at hand. "
     "The interval has the fit's uncertainty and the run-to-run variation in it, and supposes that the fit goes on: no interval "
-    "knows what lies beyond the data. The cost is one pretraining run. The paper trains on as many clips at all sizes, "
+    "knows what lies beyond the data. The gain is on the fit's own value at the largest size, not on what was observed there. "
+    "The cost is one pretraining run. The paper trains on as many clips at all sizes, "
     "so a larger dataset costs no more; clips in proportion to the videos cost twice as much, and the fit does not say "
     "what these bring. Transfers cost what they do at hand."
 )
@@ -92,7 +124,7 @@ _PREDICTED = (
 _SLOPE_HEADERS = ("Target, protocol", "Sizes × seeds", "Points per doubling", "95 % interval", "R²", "Does it bend?")
 
 
-def _slope_row(fitted: _Fitted) -> list[Any]:
+def _slope_row(fitted: Fitted) -> list[Any]:
     line = fitted.fit
     interval, r_squared = line.slope.interval, line.r_squared
     return [
@@ -105,7 +137,7 @@ def _slope_row(fitted: _Fitted) -> list[Any]:
     ]
 
 
-def _num_seeds(fitted: _Fitted) -> str:
+def _num_seeds(fitted: Fitted) -> str:
     counts = [len(values) for values in fitted.found.values()]
     return f"{len(fitted.fit.runs.values_SK)}" if fitted.fit.runs.whole_seeds else f"{min(counts)}–{max(counts)}"
 
@@ -125,7 +157,7 @@ def _bend_cell(line: LogFit) -> Any:
         return tag("b", f"{_shape(line.bend)}, {_p(line.bend.change.p)}")
     if line.off_model:
         return tag("span", f"not a line, {_p(line.model.lack_of_fit)}", class_="warn")
-    return f"no sign of it, {_p(line.bend.change.p)}"
+    return f"not established, {_p(line.bend.change.p)}"
 
 
 def _shape(bend: Bend) -> str:
@@ -161,10 +193,10 @@ def _bending(line: LogFit) -> str:
         f"against {_hundredths(bend.before)} from {first} to {middle}"
     )
     low, high = bend.change.interval
-    slope = f"its slope changes by {_hundredths(low)} to {_hundredths(high)} points with each doubling"
+    slope = f"its slope changes by {_hundredths(low)} to {_hundredths(high)} points with each doubling, 95 % interval"
     if bend.significant:
         return f"It {_shape(bend)}: {gains} ({slope}; {_p(bend.change.p)})."
-    return f"No sign that it bends ({_p(bend.change.p)}): {gains}; {slope}, so a bend within that may have gone unseen."
+    return f"A bend is not established ({_p(bend.change.p)}): {gains} ({slope}); one within that may have gone unseen."
 
 
 def _misfit(line: LogFit) -> str:
@@ -188,24 +220,26 @@ def _left_out(line: LogFit) -> str:
 
 _NEXT_HEADERS = (
     "Target, protocol", "Videos", "Fit", "Predicted (%)", "95 % prediction interval", "Gain (points)", "Cost, same clips",
-    "Points per hour", "Cost, twice the clips",
+    "Points per hour",
 )  # fmt: skip
 
 
-def _figure(fitted: _Fitted, curves: Sequence[Curve]) -> Safe:
+def _figure(fitted: Fitted, curves: Sequence[Curve]) -> Safe:
     index = next(i for i, curve in enumerate(curves) if curve is fitted.curve)
-    colour = list(dict.fromkeys(curve.protocol for curve in curves)).index(fitted.curve.protocol)
+    colour = list(dict.fromkeys(curve.how for curve in curves)).index(fitted.curve.how)
     image = fit_plot(f"fit{index}", fitted.name, fitted.curve.metric, fitted.fit, fitted.found, colour)
-    return tag("figure", tag("figcaption", tag("b", fitted.name), _straight(fitted.fit)), image)
+    return tag("figure", tag("figcaption", tag("b", fitted.name), _beside(fitted.fit)), image)
 
 
-def _straight(line: LogFit) -> str | None:
-    """What the straight line would say of the next doubling, where it is not what is used."""
-    if not line.curved:
+def _beside(line: LogFit) -> str | None:
+    """What the model that is not taken would say of the next doubling."""
+    if line.other is None:
         return None
+    if not line.curved:
+        return f" · thin: a curve through the same results, {_other(line)} % at the next doubling"
     bound = "an upper bound" if line.bend.change.value < 0 else "a lower bound"
     turned = "; the curve turns round there: read it as level from its turn on" if _turns(line) else ""
-    return f" · it bends: the straight line's {percent(line.line.next_doubling().accuracy)} % is {bound}{turned}"
+    return f" · it bends: the straight line's {_other(line)} % is {bound}{turned}"
 
 
 def _turns(line: LogFit) -> bool:
@@ -213,7 +247,7 @@ def _turns(line: LogFit) -> bool:
     return line.prediction.gain * line.slope.value < 0
 
 
-def _next_row(fitted: _Fitted) -> list[Any]:
+def _next_row(fitted: Fitted) -> list[Any]:
     ahead = fitted.fit.prediction
     predicted = [tag("b", percent(ahead.accuracy)), span(ahead.interval), _hundredths(ahead.gain)]
     model = "curve" if fitted.fit.curved else "line"
@@ -222,13 +256,12 @@ def _next_row(fitted: _Fitted) -> list[Any]:
 
 def _cost_cells(cost: TrainingCost | None, gain: float) -> list[str | None]:
     if cost is None:
-        return ["unknown", None, "unknown"]
+        return ["unknown", None]
     per_hour = f"{'−' if gain < 0 else '+'}{costs.quantity(abs(100 * gain) / cost.hours)}"
-    once, twice = (f"{costs.quantity(factor * cost.hours)} {cost.unit}" for factor in (1, 2))
-    return [once, per_hour, twice]
+    return [f"{costs.quantity(cost.hours)} {cost.unit}", per_hour]
 
 
-def _sources(found: Sequence[_Fitted], root: str) -> list[str]:
+def _sources(found: Sequence[Fitted], root: str) -> list[str]:
     """Where costs are from, each once."""
     lines = []
     for fitted in found:

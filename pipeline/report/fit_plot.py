@@ -34,8 +34,8 @@ def fit_plot(
                 [count] * len(values), list(values.values()), "o", color=ink, markersize=4.5, alpha=0.75, zorder=4
             )
         _paint_model(axes, fit.model, ink, banded=True)
-        if fit.curved:
-            _paint_model(axes, fit.line, plots.INK, banded=False)
+        if fit.other:
+            _paint_model(axes, fit.other, plots.INK, banded=False)
         _paint_next(axes, fit, ink)
 
     return plots.draw(anchor, _alt_text(name, metric, fit), paint)

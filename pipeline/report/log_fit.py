@@ -224,11 +224,16 @@ class LogFit:
     """Of the line and the means of the sizes; None for two sizes (always 1) and for equal means (undefined)."""
     bend: Bend | None
     """None below three sizes."""
-    line: Model
     model: Model
     """The line, or the curve where the bend is significant."""
+    other: Model | None
+    """The one of both that is not taken; None where there is no telling whether it bends."""
     prediction: Prediction
     """The model's, of the next doubling."""
+
+    @property
+    def line(self) -> Model:
+        return self.other if self.curved else self.model
 
     @property
     def curved(self) -> bool:
@@ -247,8 +252,10 @@ def fit(found: Mapping[int, Mapping[int, float]]) -> LogFit | None:
         return None
     runs = gather(found)
     line, bend = Model(runs, 1), _bend(runs)
-    model = Model(runs, 2) if bend and bend.significant else line
-    return LogFit(runs, line.ask(0, 1), _r_squared(line), bend, line, model, model.next_doubling())
+    model, other = line, Model(runs, 2) if bend and bend.change.p is not None else None
+    if bend and bend.significant:
+        model, other = other, line
+    return LogFit(runs, line.ask(0, 1), _r_squared(line), bend, model, other, model.next_doubling())
 
 
 def _r_squared(line: Model) -> float | None:

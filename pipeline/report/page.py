@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pipeline import artifacts, progress, storage
 from pipeline.cli import run_stage
 from pipeline.report import (
-    accuracy,
     artefacts,
     cells,
     data,
     exclusions,
     figures,
     fit,
+    headline,
     inputs,
     label_figure,
     origins,
@@ -59,11 +59,12 @@ def write_report(sweep_folder: str, root: str) -> dict[str, str]:
 def render(plan: Plan, rows: list[dict], root: str) -> str:
     """The page, top to bottom."""
     curves, figure = results.curves(plan), cells.figure(plan)
+    fits = fit.fits(curves, root)
     reported = inputs.read_label_report(plan, root)
     sources, targets = artefacts.read_sources(plan, root), artefacts.read_targets(plan, root)
     behind = origins.read_origins(plan, root)
     found = [
-        *(_findings(plan, figure, curves, root) if plan.points else ()),
+        *(_findings(plan, figure, curves, fits, root) if plan.points else ()),
         label_figure.label_section(plan, reported) if reported else None,
         data.counts_section(sources, targets),
         data.labels_section(sources, targets),
@@ -74,14 +75,15 @@ def render(plan: Plan, rows: list[dict], root: str) -> str:
     ]
     sections = [section for section in found if section]
     top = (provenance.problems(plan, behind), provenance.downloads(results.csv_bytes(rows)))
-    return document(plan.title, _header(plan, curves, figure, _links(sections), *top), sections)
+    answer = headline.headline(plan, figure, curves, fits) if plan.points else None
+    return document(plan.title, _header(plan, answer, _links(sections), *top), sections)
 
 
-def _findings(plan: Plan, figure: cells.Figure, curves: list[results.Curve], root: str) -> list[Safe]:
-    found = [figures.figure_section(plan, figure)]
-    if curves:
-        found += [accuracy.plot_section(plan, curves), accuracy.table_section(curves), fit.fit_section(curves, root)]
-    return found
+def _findings(
+    plan: Plan, figure: cells.Figure, curves: Sequence[results.Curve], fits: Sequence[fit.Fitted], root: str
+) -> list[Safe]:
+    found = [figures.figure_section(plan, figure, curves)]
+    return [*found, fit.fit_section(fits, curves, root)] if curves else found
 
 
 def _making(plan: Plan, rows: list[dict], behind: dict[str, origins.Origin], root: str) -> list[Safe]:
@@ -93,10 +95,8 @@ def _making(plan: Plan, rows: list[dict], behind: dict[str, origins.Origin], roo
 
 
 _CONTENTS = (
-    ("figure", "Figure"),
-    ("distribution", "Figure"),
-    ("accuracy", "Accuracy"),
-    ("results", "Results"),
+    ("figure", "Results"),
+    ("distribution", "Distribution"),
     ("fit", "Log-linear fit"),
     ("counts", "Counts"),
     ("labels", "Labels"),
@@ -115,24 +115,15 @@ def _links(sections: Sequence[Safe]) -> list[Safe]:
     return [join(tag("a", title, href=f"#{anchor}"), " ") for anchor, title in there]
 
 
-def _header(
-    plan: Plan,
-    curves: list[results.Curve],
-    figure: cells.Figure,
-    links: Sequence[Safe],
-    problems: Safe | None,
-    downloads: Safe,
-) -> Safe:
+def _header(plan: Plan, answer: Safe | None, links: Sequence[Safe], problems: Safe | None, downloads: Safe) -> Safe:
     good = sum(point.ok for point in plan.points)
     points = f" · {good} of {plural(len(plan.points), 'point')} with a result" if plan.points else ""
-    findings = accuracy.headline(curves) if curves else figures.headline(plan, figure)
     notes = tag("aside", *(tag("p", note) for note in plan.notes), class_="callout plain") if plan.notes else None
     return tag(
         "header",
         tag("h1", plan.title),
         tag("p", f"Sweep {clean(plan.name)}{points}", class_="sub"),
-        findings if plan.points else None,
-        accuracy.headline_note(curves),
+        answer,
         notes,
         problems,
         downloads,

@@ -16,7 +16,6 @@ from pipeline.report import svg
 from pipeline.report.axes import METRICS
 from pipeline.report.estimates import Estimate
 from pipeline.report.markup import Safe, size, tag
-from pipeline.report.results import Curve
 from pipeline.report.svg import GRID, INK, SERIES
 
 DASHES = ("-", "--", ":", "-.")
@@ -83,15 +82,6 @@ def size_axis(axes: Any, sizes: Sequence[int], label: str) -> None:
     axes.set_xlabel(label)
 
 
-# ---------------------------------------------------------------------------------------------------- accuracy
-
-
-def accuracy_limits(curves: Sequence[Curve]) -> tuple[float, float]:
-    """Common limits of the panels of one target: every value and interval, and a margin."""
-    levels = [curve.reference[1] for curve in curves if curve.reference]
-    return value_limits([*(e for curve in curves for e in curve.pretrained.values()), *levels])
-
-
 def value_limits(estimates: Sequence[Estimate], others: Sequence[float] = ()) -> tuple[float, float]:
     """Of an axis that holds every value and interval, and `others`, and a margin."""
     values = [v for e in estimates for v in (*e.values, *(e.interval or ()))] + list(others) or [0.0, 1.0]
@@ -102,57 +92,6 @@ def value_limits(estimates: Sequence[Estimate], others: Sequence[float] = ()) ->
 def metric_label(name: str) -> str:
     """Of an axis; a name that is not one of ours is not drawn, as no text of the user's is."""
     return {"top1": "top-1 accuracy", "top5": "top-5 accuracy"}.get(name, METRICS.get(name, "metric"))
-
-
-def accuracy(name: str, alt: str, curve: Curve, colour: int, limits: tuple[float, float], chance: float | None) -> Safe:
-    """Every seed a dot, the mean a line with its interval; from scratch a dashed line in its band; × for missing."""
-
-    def paint(axes: Any) -> None:
-        percent_axis(axes, f"{metric_label(curve.metric)} (%)")
-        axes.set_ylim(*limits)
-        if curve.sizes:
-            size_axis(axes, curve.sizes, "pretraining videos (log scale)")
-            _paint_pretrained(axes, curve, SERIES[colour % len(SERIES)], MARKERS[colour % len(MARKERS)])
-        else:
-            axes.set_xticks([])
-            axes.set_xlabel("no pretrained points are planned")
-        if curve.reference:
-            _paint_level(axes, curve.reference[1], limits, "from scratch" if curve.scratch else "baseline")
-        if chance is not None and limits[0] <= chance <= limits[1]:
-            axes.axhline(chance, color=INK, linewidth=1, linestyle=":", alpha=0.7)
-            axes.text(0.03, chance, "chance", transform=axes.get_yaxis_transform(), ha="left", va="bottom", fontsize=10)
-
-    return draw(name, alt, paint)
-
-
-def _paint_pretrained(axes: Any, curve: Curve, colour: str, marker: str) -> None:
-    found = sorted(curve.pretrained.items())
-    means = [estimate.mean for _, estimate in found]
-    axes.plot([count for count, _ in found], means, color=colour, linewidth=1.8, zorder=3)
-    for count, estimate in found:
-        if estimate.interval:
-            axes.vlines(count, *estimate.interval, color=colour, linewidth=5, alpha=0.28, zorder=2)
-        for seed, share in enumerate(estimate.values):
-            shift = 1 + 0.012 * (seed - (len(estimate.values) - 1) / 2) if len(estimate.values) > 1 else 1
-            axes.plot([count * shift], [share], marker, color=colour, markersize=4.5, alpha=0.75, zorder=4)
-    gone = [point.num_videos for point in curve.missing if point.kind == "pretrained"]
-    axes.plot(gone, [0.025] * len(gone), "x", color=INK, transform=axes.get_xaxis_transform(), clip_on=False, zorder=5)
-
-
-def _paint_level(axes: Any, level: Estimate, limits: tuple[float, float], name: str) -> None:
-    """What pretraining is compared with; its name stands on the side of the line that has room."""
-    axes.axhline(level.mean, color=INK, linewidth=1.4, linestyle=(0, (5, 3)), zorder=2)
-    if level.interval:
-        axes.axhspan(*level.interval, color=INK, alpha=0.1, linewidth=0, zorder=1)
-    for seed, share in enumerate(level.values):
-        place = axes.get_yaxis_transform()
-        axes.plot([0.012 + 0.016 * seed], [share], "o", mfc="none", mec=INK, markersize=4, transform=place, zorder=4)
-    above = level.mean < sum(limits) / 2
-    top = (level.interval or (level.mean,) * 2)[1 if above else 0]
-    axes.text(
-        0.99, top, name, transform=axes.get_yaxis_transform(), ha="right", va="bottom" if above else "top",
-        fontsize=10,
-    )  # fmt: skip
 
 
 # ------------------------------------------------------------------------------------------------------ labels

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from pipeline.report.axes import metric_name
@@ -18,6 +18,10 @@ Origins = dict[str, Origin]
 
 MAX_CSV_BYTES = 300_000
 """A larger results.csv is only linked, not carried in the page."""
+
+
+MAX_OPEN_PROBLEMS = 4
+"""Kinds of problems; more are folded."""
 
 
 def anchor(point: Point) -> str:
@@ -131,7 +135,9 @@ def _pretraining(point: Point, origin: Origin) -> str | None:
     counts = section(origin.run, "counts")
     known = (("videos", "videos"), ("kept", "kept"), ("clips_seen", "clips seen"))
     found = [f"{counts[key]:,} {name}" for key, name in known if isinstance(counts.get(key), int)]
-    return ", ".join([f"run {point.run}", f"dataset {point.dataset}", *found])
+    minutes = number(point.drawn.get("minutes"))
+    drawn = [f"{minutes:,.1f} minutes"] if minutes is not None else []
+    return ", ".join([f"run {point.run}", f"dataset {point.dataset}", *found, *drawn])
 
 
 def _exclusions(point: Point, origin: Origin) -> str | None:
@@ -153,10 +159,13 @@ def _losses(origin: Origin) -> str | None:
 
 
 def _machine(point: Point, origin: Origin) -> str | None:
-    made = section(origin.run, "provenance")
-    told = [f"pretraining: {made['device']} × {made.get('world_size', 1)}"] if made.get("device") else []
-    used = point.result.get("device")
-    return "; ".join([*told, *([f"transfer: {used}"] if used else [])]) or None
+    stages = {"pretraining": section(origin.run, "provenance"), "transfer": point.result}
+    told = (
+        f"{what}: {made['device']} × {made.get('world_size') or 1}"
+        for what, made in stages.items()
+        if made.get("device")
+    )
+    return "; ".join(told) or None
 
 
 def _wall_time(point: Point, origin: Origin) -> str | None:
@@ -244,7 +253,11 @@ def _oddities(point: Point, origin: Origin) -> list[str]:
     rerun = (
         entry for entry in stale if not (entry.reader == "result" and entry.name == f"run {point.run}")
     )  # its own problem
-    return found + [f"{entry.reader} was made from {entry.name} as it was; that has changed since" for entry in rerun]
+    found += [f"{entry.reader} was made from {entry.name} as it was; that has changed since" for entry in rerun]
+    trained = number(section(origin.run, "counts").get("kept"))
+    if point.kind == "pretrained" and trained is not None and trained < point.num_videos:
+        found.append(f"{plural(point.num_videos, 'video')} asked for, {trained:,.0f} trained on")
+    return found
 
 
 def problems(plan: Plan, origins: Origins) -> Safe | None:
@@ -255,10 +268,21 @@ def problems(plan: Plan, origins: Origins) -> Safe | None:
     absent = sum(not point.ok for point, _ in odd)
     parts = [f"{absent} of {plural(len(plan.points), 'point')} have no result"] if absent else []
     parts += [f"{plural(len(odd) - absent, 'result')} need a look"] if len(odd) > absent else []
-    items = (tag("li", link(point, point.id), ": ", "; ".join(texts)) for point, texts in odd)
+    alike: dict[str, list[Point]] = {}
+    for point, texts in odd:
+        alike.setdefault("; ".join(texts), []).append(point)
+    items = (tag("li", *_among(link(point, point.id) for point in found), f": {text}") for text, found in alike.items())
     return tag(
-        "aside", tag("p", tag("b", "; ".join(parts) + ".")), details("Which", tag("ul", *items)), class_="callout"
+        "aside",
+        tag("p", tag("b", "; ".join(parts) + ".")),
+        details("Which", tag("ul", *items), open="" if len(alike) <= MAX_OPEN_PROBLEMS else None),
+        class_="callout",
     )
+
+
+def _among(links: Iterable[Safe]) -> Iterator[Any]:
+    for index, entry in enumerate(links):
+        yield from (", ", entry) if index else (entry,)
 
 
 def downloads(csv: bytes) -> Safe:

@@ -9,7 +9,7 @@ from typing import Any
 from pipeline.report import axes, provenance
 from pipeline.report.markup import Safe, details, join, percent, plural, section, table, tag, value
 from pipeline.report.points import Plan, Point, number
-from pipeline.report.results import sorted_by_target
+from pipeline.report.results import reference_name, sorted_by_target
 
 MAX_OPEN_POINTS = 16
 FIRST, LAST = "← ", "→ "
@@ -74,7 +74,7 @@ def _grid(found: Sequence[Point]) -> Safe:
 
 
 def _name(point: Point, varying: Sequence[str]) -> Safe:
-    plain = f"{point.num_videos:,} videos" if point.kind == "pretrained" else "from scratch"
+    plain = f"{point.num_videos:,} videos" if point.kind == "pretrained" else reference_name(point)
     return provenance.link(point, axes.place(point.axes, varying) or plain)
 
 

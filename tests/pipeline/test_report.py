@@ -55,13 +55,13 @@ def test_hostile_target_stays_text(tmp_path: Path) -> None:
     folder = make_sweep(tmp_path, sizes=SIZES[:2], seeds=(0,), protocols=("=x",), target=target, stages=False)
     outline = Outline(report(folder))
     assert not {name for name, _ in outline.attributes if name.startswith("on")}
-    assert f"Target {clean(target)}" in outline.text
+    assert f"top-1 on {clean(target)} (" in outline.text
     assert {(row["target"], row["protocol"]) for row in rows_of(folder)} == {(clean(target), "'=x")}
 
 
 def test_sections_stand_in_order(full: tuple[str, str]) -> None:
     found = re.findall(r'<h2 id="(\w+)"', full[1])
-    assert found == ["figure", "accuracy", "results", "fit", "counts", "labels", "videos", "exclusions", "training", "search",
+    assert found == ["figure", "fit", "counts", "labels", "videos", "exclusions", "training", "search",
                      "provenance", "configuration"]  # fmt: skip
 
 
@@ -77,8 +77,7 @@ def test_headline_says_gain_seeds_and_spread(full: tuple[str, str]) -> None:
 def test_missing_point_is_shown(full: tuple[str, str]) -> None:
     folder, page = full
     text = Outline(page).text
-    assert "× no result: 1M (seed 2)" in text
-    assert "2 of 3" in text
+    assert "× 2 of 3 seeds" in text
     assert "n1000000-s2-hmdb-fc_only: no result.json yet" in text
     assert [row["status"] for row in rows_of(folder)].count("missing") == 1
 

@@ -24,7 +24,7 @@ def fit_text(page: str) -> str:
 
 def test_planted_line_stands_on_the_page(full: tuple[str, str]) -> None:
     text = fit_text(full[1])
-    assert "hmdb, full_ft 4 × 3 +3.00 +3.00 to +3.00 1.000 no sign of it, p = 1.000" in text
+    assert "hmdb, full_ft 4 × 3 +3.00 +3.00 to +3.00 1.000 not established, p = 1.000" in text
     # 50 % at 500K and 3 points a doubling: four of them
     assert "hmdb, full_ft 8,000,000 line 62.0" in text
     # the missing seed of fc_only at 1M takes that seed out of its fit, and leaves two
@@ -76,7 +76,7 @@ def test_cost_of_the_largest_size_stands_beside_its_gain(tmp_path: Path) -> None
         path = tmp_path / f"runs/n4000000-s{seed}/run.json"
         write(path, run_marker("NVIDIA H200"))
     text = fit_text(report(folder))
-    assert re.search(r"16 GPU-h \+0\.18[78] 32 GPU-h", text)  # 3 points for 16 hours: 0.1875
+    assert re.search(r"16 GPU-h \+0\.18[78]", text)  # 3 points for 16 hours: 0.1875
     assert (
         "run n4000000-s0: 7,200,000 clips at 1,000 clips/s (run.json) by 8 processes on NVIDIA H200, and 2 more" in text
     )
