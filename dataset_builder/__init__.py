@@ -5,6 +5,7 @@ posts → matches     seeds, hashtags, inflect: seed labels and the hashtags the
                     match: the two rounds; tag_table, tag_index: tags → labels; spill, unite: posts → videos
 matches → manifest  candidates, eligible, choose: which videos; sampling, duration: pure functions that say so
                     label_space, manifest: what was chosen; subset: the same from a finished dataset
+                    label_noise: wrong labels on purpose
 manifest → shards   shard, tar: one shard; uploads, web: a URI's bytes; decoder, transcode: bytes → the stored form
                     recorder: its frames as they come; packing: how it leaves the process that decodes
                     checks: settings refused before any work; dataset: dataset.json

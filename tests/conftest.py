@@ -4,6 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine makes examples slow, not wrong.
+settings.register_profile("tagreel", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tagreel")
 
 os.environ.setdefault("WDS_SECURE", "1")
 

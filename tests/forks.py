@@ -17,6 +17,8 @@ import time
 import traceback
 from dataclasses import dataclass
 
+from tests.patience import PATIENCE_S
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -59,7 +61,7 @@ class Forks:
 
     def close(self) -> None:
         self.process.stdin.close()
-        self.process.wait(timeout=30)
+        self.process.wait(PATIENCE_S)
 
 
 # ------------------------------------------------------------------------------------- in the process that forks

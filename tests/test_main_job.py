@@ -13,6 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.real_clips import manifest_videos, ucf_split, write_real_world
 
 BROKEN = {"empty.mp4": "empty", "page.mp4": "not_a_video", "cut.mp4": "not_a_video", "missing.mp4": "missing"}
@@ -131,7 +132,7 @@ class Demo:
 def kill_when(path, argv):
     """Start a command in a process group of its own and kill the group as soon as `path` exists."""
     process = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + PATIENCE_S
     while not path.exists():
         assert process.poll() is None, "the command ended before it could be killed"
         assert time.monotonic() < deadline

@@ -22,7 +22,7 @@ def clips_of(sizes: list[list[int]]) -> list[RealClip]:
     ]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(SIZES, st.integers(2, 4))
 def test_every_fold_tests_every_class_and_folds_of_a_class_differ_by_a_group_at_most(sizes, num_folds):
     clips = clips_of(sizes)

@@ -18,6 +18,7 @@ from pipeline import artifacts, storage
 from pipeline.storage import StorageError
 from tests.dataset_builder.small_world import files_in, make_job, write_mp4
 from tests.faulty import Fault
+from tests.patience import PATIENCE_S
 
 CALLS = ("replace", "fsync", "unlink", "makedirs")
 
@@ -92,7 +93,7 @@ def _killed_build(world: Path, point: str, number: int) -> int:
             os.{"fsync" if point == "write" else point} = fault.before(os.{"fsync" if point == "write" else point})
         test_faults.build(Path({str(world)!r}), {point!r})
     """
-    return subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False, timeout=60).returncode
+    return subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False, timeout=PATIENCE_S).returncode
 
 
 def test_a_full_disk_says_what_is_missing(tmp_path, monkeypatch):

@@ -25,7 +25,7 @@ from pipeline.upload import Upload
 from pipeline.video import VideoError
 from tests.dataset_builder.small_world import LABEL_NAMES, make_job, write_mp4
 
-BOMB_MEMORY_MB, BOMB_TIME_S = 512, 10.0
+BOMB_MEMORY_MB, BOMB_TIME_S = 512, 60.0
 
 
 # ------------------------------------------------------------------------------------------------------- bombs

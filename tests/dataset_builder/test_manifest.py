@@ -80,7 +80,7 @@ def source(tmp_path_factory):
 labels_of_videos = st.lists(st.sets(st.integers(0, 5), min_size=1, max_size=3).map(sorted), min_size=1, max_size=30)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     labels_of_videos,
     st.integers(1, 35),
@@ -283,7 +283,7 @@ def test_no_known_duration_at_all_is_named(tmp_path):
 # -------------------------------------------------------------------------------------------------------- minutes
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.tuples(st.sets(st.integers(0, 5), min_size=1, max_size=2).map(sorted), st.integers(1, 60)), min_size=2),
     st.integers(60, 900),

@@ -68,7 +68,7 @@ def match_file(folder, path, **source):
     return marker, pa.concat_tables([pq.read_table(part) for part in parts])
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(
     rows=POSTS, group=st.integers(1, 9), batch=st.integers(1, 9), run=st.integers(1, 2000), bucket=st.integers(64, 4000)
 )

@@ -19,6 +19,7 @@ from pipeline import video
 from pipeline.config import StorageConfig
 from pipeline.upload import Upload
 from pipeline.video import VideoError
+from tests.patience import PATIENCE_S
 
 FPS, NUM_FRAMES = 25, 50
 STORAGE = StorageConfig(short_side_px=32, crf=1)
@@ -119,7 +120,7 @@ def test_one_frame_of_each_segment(path):
 
 def test_the_child_gives_the_same_and_names_what_it_cannot_read(path, tmp_path):
     requests = [request(*span) for span in SPANS]
-    child = Decoder(timeout_s=30.0, memory_mb=1024)
+    child = Decoder(timeout_s=PATIENCE_S, memory_mb=1024)
     try:
         there, here = child.decode_segments(str(path), requests), transcode_segments(str(path), requests)
         assert [getattr(r, "mp4", None) or r.reason for r in there] == [

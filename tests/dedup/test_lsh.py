@@ -76,7 +76,7 @@ def test_differences_packed_into_one_or_two_bands(backend):
         assert_exact(codes, queries, radius, backend)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(st.integers(0, 2**64 - 1), max_size=20),
     st.lists(st.tuples(st.integers(0, 19), st.sets(st.integers(0, 63), max_size=9)), max_size=20),
@@ -89,7 +89,7 @@ def test_any_codes_any_changes(codes, changes, radius):
         assert_exact(np.array(codes, np.uint64), np.array(queries, np.uint64), radius, backend)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(0, 2**32), st.integers(0, 7), st.sampled_from(["numba", "numpy"]))
 def test_as_many_pairs_at_each_distance_as_faiss_finds(seed, radius, backend):
     """Clustered codes against faiss's own brute force, asked directly: its range search is strictly below a radius."""

@@ -23,6 +23,7 @@ from pretrain.distributed import World
 from pretrain.models import build_model
 from pretrain.reading import FrameReader
 from pretrain.transforms import MEAN_RGB, STD_RGB
+from tests.patience import PATIENCE_S
 
 
 class MeanRed(nn.Module):
@@ -133,7 +134,7 @@ def test_every_video_is_scored_once_whatever_the_number_of_processes(config, mon
     """Threads play the processes; 23 videos are no multiple of 3, and of 30 processes some have none."""
     test = open_split(config.root, config.target, "test")
     everything, scored_by, gathered = range(len(test.samples)), [], [[] for _ in range(size)]
-    rank, met = threading.local(), threading.Barrier(size, timeout=60)
+    rank, met = threading.local(), threading.Barrier(size, timeout=PATIENCE_S)
 
     def all_gather_object(parts: list, mine: list) -> None:
         gathered[rank.number] = mine

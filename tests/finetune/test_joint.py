@@ -107,7 +107,7 @@ def test_places_by_hand():
     assert found(1, 0, np.array([[0, 0], [1, 1]])) == 6  # not a candidate
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 99), num_verbs=st.integers(2, 5), num_nouns=st.integers(1, 4))
 def test_five_others_tell_what_all_would(seed, num_verbs, num_nouns):
     """Against the plain matrix of every product: same places, and same average precisions of the actions that there are."""
@@ -130,7 +130,6 @@ probabilities = st.integers(1, 5).flatmap(
 )
 
 
-@settings(deadline=None)
 @given(verbs=probabilities, seed=st.integers(0, 9))
 def test_an_action_is_first_exactly_when_its_verb_and_noun_are(verbs, seed):
     rng = np.random.default_rng(seed)

@@ -21,6 +21,7 @@ from pipeline import artifacts, progress, storage
 from pipeline import config as configs
 from pipeline.report.estimates import t_975
 from pretrain.engine import Engine, StepResult
+from tests.patience import PATIENCE_S
 
 TRIAL, FINAL = 5, 6  # steps of three passes over 12 and over 16 videos in batches of 8
 
@@ -211,7 +212,7 @@ def test_two_processes_stop_together_and_go_on_to_the_same_result(config, tmp_pa
     while len(progress.read_metrics(files.metrics)) < 3 and process.poll() is None:
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
+    process.communicate(timeout=PATIENCE_S)
     assert process.returncode != 0
     (training,) = Path(files.unfinished, "trainings").iterdir()
     assert [path.name for path in training.iterdir() if path.name.isdigit()]

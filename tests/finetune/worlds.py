@@ -9,6 +9,7 @@ from typing import TypeVar
 from torch import Tensor
 
 from pretrain.distributed import World
+from tests.patience import PATIENCE_S
 
 Result = TypeVar("Result")
 
@@ -29,9 +30,9 @@ class ThreadWorld(World):
 
     def _exchange(self, tensor: Tensor) -> list[Tensor]:
         self.room[self.rank] = tensor.clone()
-        self.meet.wait(60)
+        self.meet.wait(PATIENCE_S)
         parts = list(self.room)
-        self.meet.wait(60)
+        self.meet.wait(PATIENCE_S)
         return parts
 
 

@@ -30,7 +30,7 @@ transfers = st.builds(
 
 
 @given(config=transfers)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_the_command_gives_the_config_again(config):
     verb, *options = shlex.split(command_line("transfer", config))[1:]
     assert verb == "transfer"

@@ -9,6 +9,7 @@ import pytest
 from pipeline import execute
 from pipeline.config import ConfigError, ExecutionConfig
 from pipeline.execute import WorkerLost, ray_address, run_parts
+from tests.patience import PATIENCE_S
 
 BACKENDS = [
     ExecutionConfig("process", num_workers=1),
@@ -24,7 +25,7 @@ def scaled(part, shared):
 def fail_on_two(part, shared):
     Path(shared, str(part)).touch()
     if part == 2:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_S
         while not Path(shared, "0").exists() and time.monotonic() < deadline:
             time.sleep(0.01)  # another process may have been slower to begin part 0
         raise ValueError("part 2 is bad")
@@ -64,7 +65,7 @@ def alone(part, shared):
 
 def outlast_an_error(part, shared):
     beats = Path(shared, "beats")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
         if part == 0:
             beats.touch()

@@ -22,6 +22,7 @@ from pipeline.cli import EXIT_INTERRUPTED
 from pipeline.config import PretrainConfig, to_dict
 from pipeline.progress import read_metrics
 from pretrain import checkpoint
+from tests.patience import PATIENCE_S
 
 REPOSITORY = Path(__file__).parents[2]
 pytestmark = [pytest.mark.distributed, pytest.mark.slow]
@@ -112,11 +113,11 @@ def launcher(endpoint: Host, config_path: Path) -> list[str]:
     ]
 
 
-def wait_until(condition, what: str, process: subprocess.Popen, log: Path, timeout_s: float) -> None:
-    deadline = time.monotonic() + timeout_s
+def wait_until(condition, what: str, process: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert process.poll() is None, f"ended while waiting for {what}:\n{log.read_text()}"
-        assert time.monotonic() < deadline, f"no {what} after {timeout_s} s:\n" + "\n".join(
+        assert time.monotonic() < deadline, f"no {what} after {PATIENCE_S} s:\n" + "\n".join(
             f.read_text() for f in log.parent.glob("*.log")
         )
         time.sleep(0.1)
@@ -137,7 +138,7 @@ def test_the_others_go_on_from_the_newest_checkpoint_when_a_host_is_lost(hosts, 
     path.write_text(json.dumps(to_dict(config)))
     logs = {host: tmp_path / f"{host.name}.log" for host in hosts}
     agents = {host: host.start(logs[host], *launcher(survivor, path)) for host in hosts}
-    wait_until(lambda: checkpoint.newest(files.checkpoints), "checkpoint", agents[survivor], logs[survivor], 90)
+    wait_until(lambda: checkpoint.newest(files.checkpoints), "checkpoint", agents[survivor], logs[survivor])
     assert "on 2 process(es)" in logs[lost].read_text()
     saved = checkpoint.newest(files.checkpoints).clips_seen
     if loss == "told to stop":
@@ -150,7 +151,7 @@ def test_the_others_go_on_from_the_newest_checkpoint_when_a_host_is_lost(hosts, 
     agents[lost].wait()
     assert saved < config.recipe.total_clips
 
-    wait_until(lambda: os.path.exists(files.marker), "end of the run", agents[survivor], logs[survivor], 120)
+    wait_until(lambda: os.path.exists(files.marker), "end of the run", agents[survivor], logs[survivor])
     assert agents[survivor].wait(timeout=60) == 0
     said = logs[survivor].read_text()
     assert "on 1 process(es)" in said
@@ -172,9 +173,9 @@ def test_a_host_that_comes_is_taken_in_and_no_clip_is_lost(hosts, named, tmp_pat
     path.write_text(json.dumps(to_dict(config)))
     logs = {host: tmp_path / f"{host.name}.log" for host in hosts}
     agents = {first: first.start(logs[first], *launcher(first, path))}
-    wait_until(lambda: read_metrics(files.metrics), "first step", agents[first], logs[first], 90)
+    wait_until(lambda: read_metrics(files.metrics), "first step", agents[first], logs[first])
     agents[newcomer] = newcomer.start(logs[newcomer], *launcher(first, path))
-    wait_until(lambda: os.path.exists(files.marker), "end of the run", agents[first], logs[first], 180)
+    wait_until(lambda: os.path.exists(files.marker), "end of the run", agents[first], logs[first])
     assert [agents[host].wait(timeout=60) for host in hosts] == [0, 0]
     both = logs[newcomer].read_text() + logs[first].read_text()
     assert "on 1 process(es)" in logs[first].read_text()

@@ -135,7 +135,7 @@ def summed(kind: type, terms: np.ndarray, size: int) -> list[np.ndarray]:
     return on_ranks(size, work)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 24), st.lists(st.integers(1, 24), min_size=2, max_size=3), st.integers(1, 40), st.integers(0, 99))
 def test_the_sum_has_the_same_bits_on_all_ranks_of_all_numbers_of_ranks(num_workers, sizes, numel, seed):
     terms = np.random.default_rng(seed).normal(size=(num_workers, numel)).astype(np.float32)

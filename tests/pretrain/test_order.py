@@ -37,7 +37,7 @@ def layouts(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int, int]:
     return np.array(weights, np.float32), np.array(shards, np.int32), draw(st.integers(0, 12)), draw(st.integers(0, 99))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(layouts(), st.integers(0, 50))
 def test_every_slot_of_a_pass_is_served_once_whatever_the_block(layout, number):
     weights, shards, block, seed = layout
@@ -50,7 +50,7 @@ def test_every_slot_of_a_pass_is_served_once_whatever_the_block(layout, number):
         assert weight > 0 or not served[sample]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(layouts())
 def test_whole_weights_are_exact_in_every_pass(layout):
     weights, shards, block, seed = layout
@@ -59,7 +59,7 @@ def test_whole_weights_are_exact_in_every_pass(layout):
         assert np.array_equal(np.bincount(in_pass(order, number), minlength=len(weights)), np.ceil(weights))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(layouts(), st.integers(0, 10**9))
 def test_an_order_that_begins_anywhere_goes_on_as_one_that_came_there(layout, position):
     weights, shards, block, seed = layout

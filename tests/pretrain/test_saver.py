@@ -16,6 +16,7 @@ from pipeline.storage import StorageError
 from pretrain import checkpoint, saver, tensor_file, train
 from pretrain.distributed import World
 from pretrain.engine import Engine
+from tests.patience import PATIENCE_S
 
 
 def checkpoints(config) -> Path:
@@ -39,7 +40,7 @@ def test_a_checkpoint_is_of_its_moment_though_training_goes_on_while_it_is_writt
         return result
 
     def held(*arguments):
-        assert last_step.wait(30)  # a step that waited for the write would never come
+        assert last_step.wait(PATIENCE_S)  # a step that waited for the write would never come
         return write(*arguments)
 
     monkeypatch.setattr(Engine, "step", counted)

@@ -18,6 +18,7 @@ from pipeline.cli import EXIT_BAD_INPUT, EXIT_INTERRUPTED, EXIT_PEER_LOST
 from pipeline.config import PretrainConfig, to_dict
 from pretrain import checkpoint, torchrun
 from pretrain.torchrun import status_of
+from tests.patience import PATIENCE_S
 
 
 @pytest.mark.parametrize(
@@ -45,7 +46,7 @@ def tagreel(*words: str) -> subprocess.Popen:
 @pytest.mark.distributed
 def test_bad_input_is_said_once_and_last_with_its_status(tmp_path):
     process = tagreel("pretrain", "--root", str(tmp_path), "--dataset", "absent", "--num-processes", "2")
-    errors = process.communicate(timeout=120)[1]
+    errors = process.communicate(timeout=PATIENCE_S)[1]
     assert process.returncode == EXIT_BAD_INPUT, errors
     assert errors.count("tagreel build --dataset absent") == 1
     assert errors.splitlines()[-1].startswith("tagreel: ")
@@ -68,7 +69,7 @@ def test_a_signal_reaches_the_ranks_which_save(named, tmp_path, number, send):
     path.write_text(json.dumps(to_dict(config)))
     files = artifacts.run_files(config.root, config.run)
     process = tagreel("pretrain", "--config", str(path))
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + PATIENCE_S
     while not Path(files.metrics).is_file() or not Path(files.metrics).stat().st_size:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -76,7 +77,7 @@ def test_a_signal_reaches_the_ranks_which_save(named, tmp_path, number, send):
     for _ in range(3):  # as a scheduler does that tells every process of a job
         send(process.pid, number)
         time.sleep(0.05)
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == EXIT_INTERRUPTED, errors
     saved = checkpoint.newest(files.checkpoints).clips_seen
     assert output.count(f"saved at {saved:,} clips") == 1
@@ -116,7 +117,7 @@ def test_when_one_rank_fails_its_status_counts_and_the_other_tells_no_story(tmp_
     script.write_text(textwrap.dedent(RANKS).format(fault=fault))
     command = [sys.executable, "-m", "pretrain.torchrun", "--standalone", "--nproc-per-node=2", str(script)]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False, env=environment)
     assert ended.returncode == status, ended.stderr
     assert told in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -127,7 +128,7 @@ def test_when_one_rank_fails_its_status_counts_and_the_other_tells_no_story(tmp_
 def test_launchers_that_cannot_meet_say_where():
     there = ["--nnodes=2", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:1", "--rdzv-conf=is_host=0,read_timeout=1"]
     command = [sys.executable, "-m", "pretrain.torchrun", *there, "-m", "pretrain.train"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
     assert ended.returncode == EXIT_PEER_LOST, ended.stderr
     assert "tagreel: the launchers cannot meet at '127.0.0.1:1'" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -154,11 +155,22 @@ def test_a_command_ends_with_the_status_of_its_stage(tmp_path, code, status):
     assert cli.guarded(lambda: launch.run(step)) == status
 
 
-def test_a_command_waits_for_its_stage_however_often_ctrl_c_is_pressed(tmp_path):
-    code = "import os, signal, time\nfor _ in range(3): os.kill(os.getppid(), signal.SIGINT); time.sleep(0.1)\nos._exit(75)"
-    step = launch.Command("step", (sys.executable, "-c", code), PretrainConfig(), str(tmp_path / "step.json"))
+PRESSED = """
+import os, signal, sys, time
+while not os.path.exists(sys.argv[1]): time.sleep(0.01)
+for _ in range(3): os.kill(os.getppid(), signal.SIGINT); time.sleep(0.1)
+os._exit(75)
+"""
+
+
+def test_a_command_waits_for_its_stage_however_often_ctrl_c_is_pressed(tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGINT)  # ignored where a shell started the tests in the background
+    waits, wait = tmp_path / "waits", subprocess.Popen.wait
+    monkeypatch.setattr(subprocess.Popen, "wait", lambda process: waits.touch() or wait(process))
+    argv = (sys.executable, "-c", PRESSED, str(waits))
+    step = launch.Command("step", argv, PretrainConfig(), str(tmp_path / "step.json"))
     assert cli.guarded(lambda: launch.run(step)) == EXIT_INTERRUPTED
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_ctrl_c_lets_the_ranks_save_unless_another_comes_later(monkeypatch):

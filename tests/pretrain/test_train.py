@@ -23,6 +23,7 @@ from pretrain.engine import Engine, NonFiniteStepError
 from pretrain.models.start import started
 from pretrain.samples import open_samples
 from pretrain.virtual_workers import VirtualWorkers
+from tests.patience import PATIENCE_S
 
 
 def weights(config, clips_seen: int) -> dict:
@@ -218,7 +219,7 @@ def start(config, tmp_path, num_processes: int = 1) -> subprocess.Popen:
 def test_two_processes_train_what_one_does(named, uninterrupted, tmp_path):
     config = named("two")
     process = start(config, tmp_path, num_processes=2)  # on one core each
-    output = process.communicate(timeout=120)[0]
+    output = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == 0, output
     assert output.count("finished") == 1
     ours, one = weights(config, 32), trained(named, uninterrupted)
@@ -233,13 +234,13 @@ def test_sigterm_saves_and_exits_with_a_status_of_its_own(named, tmp_path):
     config = named("told", total_clips=8_000_000)
     process = start(config, tmp_path)
     metrics = artifacts.run_files(config.root, config.run).metrics
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_S
     while not (os.path.exists(metrics) and os.path.getsize(metrics)) and time.monotonic() < deadline:
         if process.poll() is not None or checkpoint.newest(Path(metrics).with_name("checkpoints")):
             break
         time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
-    output = process.communicate(timeout=60)[0]
+    output = process.communicate(timeout=PATIENCE_S)[0]
     assert process.returncode == EXIT_INTERRUPTED, output
     saved = checkpoint.newest(artifacts.run_files(config.root, config.run).checkpoints).clips_seen
     assert f"saved at {saved:,} clips" in output

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.ray.sandbox import REPOSITORY, Sandbox, sandboxed
 
 
@@ -21,4 +22,4 @@ def two_nodes(sandbox: Sandbox) -> Iterator[dict]:
     cluster = sandbox.start(*command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sandbox.log)
     yield json.loads(cluster.stdout.readline())
     cluster.stdin.close()
-    cluster.wait(60)
+    cluster.wait(PATIENCE_S)

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.ray.builds import artefacts, build_command, make_platform, shards_done
 from tests.ray.sandbox import REPOSITORY, busy_workers, wait_until
 
@@ -48,7 +49,7 @@ def test_a_stopped_build_leaves_no_process_and_no_seal(backend, how, sandbox, tm
     build = sandbox.start(*command, cwd=REPOSITORY)
     wait_until(lambda: shards_done(root), "the first shard")
     build.send_signal(how)
-    assert build.wait(120) != 0
+    assert build.wait(PATIENCE_S) != 0
     wait_until(lambda: not sandbox.processes(), "its processes to end")
     assert not (root / "datasets/d/dataset.json").exists()
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from tests.patience import PATIENCE_S
 from tests.ray.builds import artefacts, build_command, make_platform, shards_done
 from tests.ray.sandbox import REPOSITORY, busy_workers, descendants, is_running, wait_until
 
@@ -37,12 +38,12 @@ def test_kills_lose_nothing_and_repeat_nothing(num_videos, num_kills, tmp_path, 
         killer.kill_a_worker(after_shards=kill * num_shards // (2 * num_kills))
     killer.kill_a_node(after_shards=num_shards // 2)
     killer.kill(first.pid, after_shards=num_shards * 2 // 3)
-    assert first.wait(60) == -signal.SIGKILL
+    assert first.wait(PATIENCE_S) == -signal.SIGKILL
     assert not (shaken / "datasets/d/dataset.json").exists()
     wait_until(lambda: not busy_workers(killer.raylets), "the killed driver's tasks to end")
 
     again = sandbox.start(*command, cwd=REPOSITORY)
-    assert again.wait(600) == 0, (sandbox.folder / "log").read_text()
+    assert again.wait(PATIENCE_S) == 0, (sandbox.folder / "log").read_text()
     assert artefacts(shaken) == artefacts(calm)
     attempted = [row["key"] for path in sorted(calm.glob("datasets/d/shards/*[0-9].parquet")) for row in rows(path)]
     manifest = [row["video_id"] for path in sorted(calm.glob("datasets/d/manifest/*.parquet")) for row in rows(path)]

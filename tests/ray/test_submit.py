@@ -7,6 +7,7 @@ from zipfile import ZipFile
 import pytest
 from ray._private.runtime_env.packaging import create_package
 
+from tests.patience import PATIENCE_S
 from tests.ray.builds import artefacts, build_command, make_platform
 from tests.ray.sandbox import RAY, REPOSITORY, Sandbox, free_port, sandboxed, wait_until
 
@@ -33,13 +34,11 @@ def head() -> Iterator[tuple[Sandbox, str]]:
             cwd=sandbox.folder,
         )
         url = f"http://127.0.0.1:{ports['dashboard-port']}"
-        wait_until(lambda: submit(sandbox, url, "list", timeout=60).returncode == 0, "the head to answer")
+        wait_until(lambda: submit(sandbox, url, "list").returncode == 0, "the head to answer")
         yield sandbox, url
 
 
-def submit(
-    sandbox: Sandbox, url: str, *command: str, timeout: float = 240, **environment: str
-) -> subprocess.CompletedProcess:
+def submit(sandbox: Sandbox, url: str, *command: str, **environment: str) -> subprocess.CompletedProcess:
     verb, *rest = command
     return subprocess.run(
         [RAY, "job", verb, "--address", url, *rest],
@@ -47,7 +46,7 @@ def submit(
         cwd=REPOSITORY,
         capture_output=True,
         text=True,
-        timeout=timeout,
+        timeout=PATIENCE_S,
     )
 
 
