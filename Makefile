@@ -9,7 +9,7 @@ demo: install
 	$(BIN)/tagreel demo --root $(DEMO_ROOT)
 
 test: install lint
-	$(BIN)/pytest
+	$(BIN)/pytest -n auto --dist loadfile
 
 lint: install
 	$(BIN)/ruff check .

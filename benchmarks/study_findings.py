@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 
 from benchmarks.record import write
 from finetune.predictions import Predictions
-from pipeline import artifacts, storage
+from pipeline import artifacts, launch, storage
 from pipeline.report import log_fit
 from pipeline.report.estimates import MIN_SEEDS, t_975
 from pipeline.report.inputs import read_plan
@@ -43,9 +43,9 @@ def collect(root: str) -> list[dict[str, Any]]:
     rows = []
     for kind in SWEEPS:
         folder = storage.join(root, os.path.basename(study(kind).root))
-        if not storage.exists(storage.join(folder, "sweeps", kind, "plan.json")):
+        if not storage.exists(folder):
             continue
-        plan = read_plan(storage.join(folder, "sweeps", kind), folder)
+        plan = read_plan(launch.write_plan(study(kind, folder)), folder)  # anew: with what was drawn
         copies = _accuracy_on_copies(plan, folder) if kind == "near_duplicates" else {}
         rows += [row | copies.get(row["point"], {}) for row in result_rows(plan, folder)]
     return rows

@@ -11,6 +11,11 @@ settings.register_profile("tagreel", deadline=None, suppress_health_check=[Healt
 settings.load_profile("tagreel")
 
 os.environ.setdefault("WDS_SECURE", "1")
+if worker := os.environ.get(
+    "PYTEST_XDIST_WORKER"
+):  # a core each: threads of several workers would wait for one another
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
 @pytest.fixture(scope="session")

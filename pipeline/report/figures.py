@@ -64,8 +64,8 @@ def _intro(plan: Plan, figure: Figure, is_table: bool) -> str:
     )
     absent = any(cell.missing for cell in figure.cells)
     cross = " × at the bottom stands for a seed without a result." if absent else ""
-    return f"Each mark is one seed; lines stand at the means. Bars and bands are the {interval}.{cross}{line}{hollow} The vertical "
-        f"axis need not start at 0.{where}"
+    marks = f"Each mark is one seed; lines stand at the means. Bars and bands are the {interval}."
+    return f"{marks}{cross}{line}{hollow} The vertical axis need not start at 0.{where}"
 
 
 def _told(plan: Plan, figure: Figure) -> tuple[str, ...]:
