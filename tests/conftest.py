@@ -1,10 +1,13 @@
 """Shared fixtures. Tests make their own small world; real clips and label lists are used where they exist."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests.forks import Forks
 
 # A busy machine makes examples slow, not wrong.
 settings.register_profile("tagreel", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -25,3 +28,16 @@ def shared_data() -> Path:
     if not (folder / "MANIFEST.json").is_file():
         pytest.skip("no folder of real data (set TAGREEL_SHARED_DATA)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    """Where runs of several processes, and those that end badly, take place."""
+    process = Forks()
+    yield process
+    process.close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start the whole program take minutes: where processes share the files, they begin with these."""
+    items.sort(key=lambda item: not {"ray", "test_main_job.py"} & set(item.path.parts))

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from finetune import evaluate, salient, views
 from finetune.data import open_split, read_ahead
 from finetune.evaluate import Outputs
 from finetune.salient import ScorerConfig
+from pipeline import config as configs
 from pipeline import storage, video
 from pipeline.config import TransferConfig
 from pretrain.distributed import World
@@ -162,7 +162,7 @@ def test_every_video_is_scored_once_whatever_the_number_of_processes(config, mon
 
 
 @pytest.mark.distributed
-def test_two_processes_give_the_same_bits_as_one(config, tmp_path):
+def test_two_processes_give_the_same_bits_as_one(config, tmp_path, forks):
     os.makedirs(tmp_path / "ranks")
     config = dataclasses.replace(config, clip_choice="salient", salient_of=6)
     alone = scored(config, World())
@@ -171,7 +171,15 @@ def test_two_processes_give_the_same_bits_as_one(config, tmp_path):
     )  # one process trains another, the second waits for it
     assert len(alone["scores"]) % 2 == 0
     assert len(alone["scores"]) + len(alone["bad"]) == 23  # an odd number: one process has one video more
-    mp.spawn(score_in_group, (2, config, str(tmp_path / "ranks")), nprocs=2)
+    values, ranks = configs.to_dict(config), str(tmp_path / "ranks")
+    code = f"""
+from pipeline.config import TransferConfig, from_dict
+from tests.finetune.test_evaluate import score_in_group
+score_in_group(int(os.environ["RANK"]), 2, from_dict(TransferConfig, {values!r}), {ranks!r})
+status = 0
+"""
+    outcome = forks(code, ranks=2)
+    assert outcome.statuses == [0, 0], outcome.output
     for rank in range(2):
         with np.load(tmp_path / "ranks" / f"{rank}.npz") as found:
             for name, expected in alone.items():

@@ -2,10 +2,7 @@
 
 import dataclasses
 import json
-import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -300,24 +297,18 @@ def test_a_rate_that_diverges_loses_the_search(config):
 
 
 @pytest.mark.distributed
-def test_two_processes_train_to_the_same_result(config, tmp_path):
+def test_two_processes_train_to_the_same_result(config, forks):
     config = with_protocol(config, "full_ft", batch=32, passes=6, learning_rates=(0.02,), cache_mb=64)
     transfer(config)
     together = dataclasses.replace(config, run="scratch on two")
-    (tmp_path / "config.json").write_text(json.dumps(configs.to_dict(together)))
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        "-m",
-        "finetune.transfer",
-        "--config",
-        str(tmp_path / "config.json"),
-    ]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[2])
-    assert done.returncode == 0, done.stderr
+    code = f"""
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+from finetune.transfer import transfer
+from pipeline.config import TransferConfig, from_dict
+transfer(from_dict(TransferConfig, {configs.to_dict(together)!r}))
+status = 0
+"""
+    outcome = forks(code, ranks=2)
+    assert outcome.statuses == [0, 0], outcome.output
     assert result(together)["training"]["loss"] == pytest.approx(result(config)["training"]["loss"], rel=1e-3)
     assert result(together)["counts"] == result(config)["counts"]

@@ -25,13 +25,6 @@ STEPS, INTERVAL, BATCH = 12, 2, 4  # steps, steps between checkpoints, clips a s
 LAST = f"{STEPS * BATCH:012d}"
 
 
-@pytest.fixture(scope="module")
-def forks():
-    process = Forks()
-    yield process
-    process.close()
-
-
 def tensor_files(checkpoints: Path) -> dict[str, bytes]:
     """Weights and momenta at the end of a run."""
     return {name: (checkpoints / LAST / name).read_bytes() for name in (checkpoint.MODEL, checkpoint.OPTIMIZER)}

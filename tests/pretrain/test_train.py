@@ -207,21 +207,12 @@ def test_a_run_that_torchrun_restarts_is_not_discarded_each_time(named, uninterr
 # ------------------------------------------------------------------------------------------- several processes
 
 
-def start(config, tmp_path, num_processes: int = 1) -> subprocess.Popen:
-    path = tmp_path / "config.json"
-    path.write_text(json.dumps(to_dict(config)))
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_processes}"]
-    command = [sys.executable, *(launcher if num_processes > 1 else []), "-m", "pretrain.train", "--config", str(path)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
 @pytest.mark.distributed
-def test_two_processes_train_what_one_does(named, uninterrupted, tmp_path):
+def test_two_processes_train_what_one_does(named, uninterrupted, forks):
     config = named("two")
-    process = start(config, tmp_path, num_processes=2)  # on one core each
-    output = process.communicate(timeout=PATIENCE_S)[0]
-    assert process.returncode == 0, output
-    assert output.count("finished") == 1
+    outcome = forks(f"status = run({to_dict(config)!r})", ranks=2)
+    assert outcome.statuses == [0, 0], outcome.output
+    assert outcome.output.count("finished") == 1
     ours, one = weights(config, 32), trained(named, uninterrupted)
     for name, tensor in one.items():
         torch.testing.assert_close(
@@ -232,7 +223,10 @@ def test_two_processes_train_what_one_does(named, uninterrupted, tmp_path):
 @pytest.mark.distributed
 def test_sigterm_saves_and_exits_with_a_status_of_its_own(named, tmp_path):
     config = named("told", total_clips=8_000_000)
-    process = start(config, tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(to_dict(config)))
+    command = [sys.executable, "-m", "pretrain.train", "--config", str(path)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     metrics = artifacts.run_files(config.root, config.run).metrics
     deadline = time.monotonic() + PATIENCE_S
     while not (os.path.exists(metrics) and os.path.getsize(metrics)) and time.monotonic() < deadline:
