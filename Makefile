@@ -9,7 +9,7 @@ demo: install
 	$(BIN)/tagreel demo --root $(DEMO_ROOT)
 
 test: install lint
-	$(BIN)/pytest -n auto --dist loadfile
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff check .
