@@ -9,7 +9,8 @@ demo: install
 	$(BIN)/tagreel demo --root $(DEMO_ROOT)
 
 test: install lint
-	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n auto --dist loadfile --no-loadscope-reorder -m "not ray and not slow and not gpu"
+	$(BIN)/pytest -m "ray and not slow and not gpu"
 
 lint: install
 	$(BIN)/ruff check .

@@ -29,7 +29,8 @@ from pipeline.sweeps.study import SWEEPS, study
 DOCUMENT = Path(__file__).parents[1] / "docs" / "study.md"
 RESULTS = DOCUMENT.with_name("study-results.csv")
 COPIES = ("top1_copied", "num_copied", "top1_others")
-"""Accuracy on test videos of which the pretraining set holds a copy, their number, and accuracy on the others."""
+"""Accuracy on the test videos of which the arm with duplicates holds a copy, their number, and accuracy on the others: of
+every arm of a seed on the same videos."""
 
 Row = dict[str, str]
 Rows = Sequence[Row]
@@ -55,12 +56,10 @@ def _accuracy_on_copies(plan: Plan, root: str) -> dict[str, dict[str, Any]]:
     """{point: `COPIES`}: what is a copy of what is the platform's truth, not what the clean-up found."""
     truth = storage.read_parquet(f"{root}/world/truth.parquet", ["video_uri", "kind", "duplicate_of"])
     original_of = dict(zip(*(truth.column(name).to_pylist() for name in ("video_uri", "duplicate_of")), strict=True))
-    found = {}
-    for point in plan.points:
-        if point.ok:
-            uris = _uris(root, point.dataset) if point.dataset else []
-            found[point.id] = _split_accuracy(root, point, {original_of[uri] for uri in uris} - {None})
-    return found
+    kept = {point.seed: point.dataset for point in plan.points if point.axes["near_duplicates"] == "kept" and point.ok}
+    copied = {seed: {original_of[uri] for uri in _uris(root, dataset)} - {None} for seed, dataset in kept.items()}
+    there = [point for point in plan.points if point.ok and point.seed in copied]
+    return {point.id: _split_accuracy(root, point, copied[point.seed]) for point in there}
 
 
 def _uris(root: str, dataset: str) -> list[str]:
